@@ -1,0 +1,312 @@
+"""`cuadre serve`: puts the rooms together, runs them, and ends them in order.
+
+Start: both ports open at once (health answers, webhooks are answered 503 until the database is there), then the
+schema is checked, then the worker begins. End: not ready at once, requests are taken for the drain time, the
+listeners close, what is in flight finishes, leases are released; all within 25 seconds.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import structlog
+from aiohttp import web
+
+from service import __version__
+from service.accounts import AccountBook, AccountsFile
+from service.database.migrations import MigrationError, SchemaState, migrate, schema_state
+from service.database.pool import UNAVAILABLE, Database
+from service.intake.receive import Intake
+from service.intake.record import NotificationRecorder
+from service.mercadopago.client import MercadoPagoClient
+from service.settings import Settings
+from service.sync.claims import mark_order_due
+from service.sync.housekeeping import Housekeeping
+from service.sync.positions import Positions
+from service.sync.worker import Worker
+from service.telemetry import metrics
+from service.web.health import HealthState
+from service.web.internal import create_internal_app
+from service.web.keys import KeyRing, follow_keys
+from service.web.public import create_public_app
+from service.web.runner import PublicRunner
+
+DATABASE_WAIT_SECONDS = 5.0
+# From SIGTERM to what is left being released; under the 25 seconds that the contract promises.
+END_SECONDS = 22.0
+# Requests under way when the listeners close have this long; an answer is due within the acknowledgement's time-out.
+REQUESTS_SECONDS = 4.0
+LAG_EVERY_SECONDS = 1.0
+# Well past any pause of a healthy loop; a loop this late is stuck, and a restart is the cure.
+LOOP_MAX_AGE_SECONDS = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+class UnusableSchemaError(Exception):
+    """The database's schema is not this build's: `str()` says what to do."""
+
+
+@dataclass
+class _Running:
+    """What has to be ended, in the order it was begun."""
+
+    intake_database: Database
+    work_database: Database
+    recorder: NotificationRecorder
+    worker: Worker | None
+    positions: Positions
+    housekeeping: Housekeeping | None
+    runners: list[web.AppRunner] = field(default_factory=list)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+
+async def serve(settings: Settings, *, migrate_first: bool) -> int:
+    """Runs until SIGTERM or SIGINT; 0 after an orderly end, 1 where the schema cannot be used or a loop broke."""
+    metrics.build_info.labels(__version__).set(1)
+    stopping, fast = asyncio.Event(), asyncio.Event()
+    accounts = AccountsFile(settings)
+    _on_signals(stopping, fast, accounts.ask)
+    if settings.database_url is None:
+        raise UnusableSchemaError("CUADRE_DATABASE_URL is not set: name the Postgres database to keep orders in")
+    dsn = settings.database_url.get_secret_value()
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(
+            MercadoPagoClient(settings.mercadopago_url, max_connections=max(100, settings.sync_concurrency))
+        )
+        databases = [
+            await _connect(dsn, settings, size, name, pin_plans=pin)
+            for size, name, pin in ((2, "intake", True), (8, "sync", True), (4, "api", False))
+        ]
+        for database in databases:
+            stack.push_async_callback(database.close)
+        health = HealthState({"database": databases[1].is_writable, "schema": _schema_check(databases[1])})
+        running = _assemble(settings, databases, client, health, accounts)
+        try:
+            await _listen(settings, running, databases[2], health, accounts)
+            return await _run(settings, running, dsn, health, accounts, stopping, fast, migrate_first)
+        finally:
+            await _end_quietly(running)
+
+
+async def _connect(dsn: str, settings: Settings, size: int, name: str, *, pin_plans: bool) -> Database:
+    return await Database.connect(
+        dsn,
+        statement_cache_size=settings.database_statement_cache,
+        max_size=size,
+        application_name=f"cuadre {name}",
+        pin_plans=pin_plans,
+    )
+
+
+def _assemble(
+    settings: Settings,
+    databases: list[Database],
+    client: MercadoPagoClient,
+    health: HealthState,
+    accounts: AccountsFile,
+) -> _Running:
+    intake_database, work_database, _ = databases
+    positions = Positions(work_database)
+    worker = housekeeping = None
+    if settings.role in {"all", "worker"}:
+        holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        housekeeping = Housekeeping(work_database, holder, on_committed=positions.wake)
+        worker = Worker(
+            work_database,
+            client,
+            concurrency=settings.sync_concurrency,
+            poll_seconds=settings.poll_seconds,
+            lease_seconds=settings.lease_seconds,
+            beat=lambda: health.beat("sync"),
+            on_committed=positions.wake,
+        )
+        worker.follow(accounts.current)
+    recorder = NotificationRecorder(intake_database, on_committed=worker.wake if worker else _nothing)
+    return _Running(intake_database, work_database, recorder, worker, positions, housekeeping)
+
+
+def _nothing() -> None:
+    """A web process leaves the waking to the workers' polls."""
+
+
+async def _listen(
+    settings: Settings, running: _Running, read_database: Database, health: HealthState, accounts: AccountsFile
+) -> None:
+    """Opens the ports. They answer from the first moment on, whatever the database does."""
+
+    async def mark_due(order_id: str, account: str) -> None:
+        await mark_order_due(running.work_database, order_id, account)
+        if running.worker is not None:
+            running.worker.wake()
+
+    keys = follow_keys(settings)
+    internal = create_internal_app(
+        read_db=read_database,
+        mark_due=mark_due,
+        health=health,
+        accounts=lambda: accounts.current,
+        keys=lambda: keys.current,
+    )
+    await _open(running, internal, settings.internal_host, settings.internal_port, "internal")
+    if settings.role in {"all", "web"}:
+        intake = Intake(running.recorder, lambda: accounts.current, ack_timeout_seconds=settings.ack_timeout_seconds)
+        public = create_public_app(intake, read_timeout_seconds=settings.ack_timeout_seconds)
+        await _open(running, public, settings.public_host, settings.public_port, "public")
+    running.tasks.append(asyncio.create_task(keys.watch(_keys_changed), name="api keys"))
+
+
+def _keys_changed(ring: KeyRing) -> None:
+    log.info("api_keys_changed", keys=[key.name for key in ring.keys])
+
+
+async def _open(running: _Running, app: web.Application, host: str, port: int, name: str) -> None:
+    kind = PublicRunner if name == "public" else web.AppRunner
+    # Bodies are taken as they come: a delivery with a Content-Encoding is refused, not unpacked.
+    runner = kind(app, access_log=None, shutdown_timeout=REQUESTS_SECONDS, auto_decompress=False)
+    await runner.setup()
+    running.runners.append(runner)
+    await web.TCPSite(runner, host, port).start()
+    log.info("listening", app=name, host=host, port=runner.addresses[0][1])
+
+
+async def _run(
+    settings: Settings,
+    running: _Running,
+    dsn: str,
+    health: HealthState,
+    accounts: AccountsFile,
+    stopping: asyncio.Event,
+    fast: asyncio.Event,
+    migrate_first: bool,
+) -> int:
+    begin = asyncio.create_task(_prepare_schema(running.work_database, dsn, migrate_first))
+    running.tasks.append(begin)
+    stop = asyncio.create_task(stopping.wait())
+    await asyncio.wait([begin, stop], return_when=asyncio.FIRST_COMPLETED)
+    if begin.done():
+        begin.result()
+        _start_loops(running, health, accounts)
+    else:
+        begin.cancel()
+    await asyncio.wait(
+        [stop, *(task for task in running.tasks if task is not begin)], return_when=asyncio.FIRST_COMPLETED
+    )
+    broken = [task for task in running.tasks if task is not begin and task.done() and not task.cancelled()]
+    for task in broken:
+        log.error("loop_ended", loop=task.get_name(), exc_info=task.exception())
+    stop.cancel()
+    await _drain(settings, running, health, fast)
+    return 1 if broken else 0
+
+
+def _start_loops(running: _Running, health: HealthState, accounts: AccountsFile) -> None:
+    def accounts_changed(book: AccountBook) -> None:
+        log.info("accounts_changed", accounts=[account.name for account in book])
+        if running.worker is not None:
+            running.worker.follow(book)
+
+    loops: dict[str, Awaitable[None]] = {"accounts": accounts.watch(accounts_changed), "lag": _measure(running, health)}
+    health.expect("event_loop", max_age_seconds=LOOP_MAX_AGE_SECONDS)
+    if running.worker is not None and running.housekeeping is not None:
+        health.expect("sync", max_age_seconds=LOOP_MAX_AGE_SECONDS)
+        loops |= {
+            "sync": running.worker.run(),
+            "positions": running.positions.run(),
+            "housekeeping": running.housekeeping.run(),
+        }
+    running.tasks.extend(asyncio.create_task(_awaited(loop), name=name) for name, loop in loops.items())
+
+
+async def _awaited(loop: Awaitable[None]) -> None:
+    await loop
+
+
+async def _prepare_schema(database: Database, dsn: str, migrate_first: bool) -> None:
+    """Waits for a database that is down; raises `UnusableSchemaError` for a schema that is not this build's."""
+    while True:
+        try:
+            if migrate_first:
+                await migrate(dsn, on_progress=lambda text: log.info("migrating", step=text))
+            async with database.acquire() as connection:
+                state = await schema_state(connection)
+            break
+        except UNAVAILABLE as error:
+            log.warning(
+                "waiting_for_database", error=type(error).__name__, advice="look at CUADRE_DATABASE_URL and the server"
+            )
+            await asyncio.sleep(DATABASE_WAIT_SECONDS)
+        except MigrationError as error:
+            raise UnusableSchemaError(str(error)) from None
+    if state.state != "current":
+        raise UnusableSchemaError(state.advice)
+    log.info("ready", version=__version__)
+
+
+def _schema_check(database: Database) -> Callable[[], Awaitable[bool]]:
+    async def is_current() -> bool:
+        async with database.acquire() as connection:
+            state: SchemaState = await schema_state(connection)
+        return state.state == "current"
+
+    return is_current
+
+
+async def _measure(running: _Running, health: HealthState) -> None:
+    """How late the event loop wakes up, and what the pools hold."""
+    while True:
+        due = time.monotonic() + LAG_EVERY_SECONDS
+        await asyncio.sleep(LAG_EVERY_SECONDS)
+        metrics.event_loop_lag_seconds.set(max(0.0, time.monotonic() - due))
+        running.work_database.report_pool()
+        health.beat("event_loop")
+
+
+async def _drain(settings: Settings, running: _Running, health: HealthState, fast: asyncio.Event) -> None:
+    finish_by = time.monotonic() + END_SECONDS
+    health.drain()
+    log.info("draining", seconds=settings.drain_seconds)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(settings.drain_seconds):
+            await fast.wait()
+    await asyncio.gather(*(runner.cleanup() for runner in running.runners))
+    await running.recorder.close()
+    if running.worker is not None:
+        await running.worker.stop(within_seconds=max(0.5, finish_by - time.monotonic()))
+    if running.housekeeping is not None:
+        with contextlib.suppress(*UNAVAILABLE):
+            await running.housekeeping.resign()
+    log.info("stopped")
+
+
+async def _end_quietly(running: _Running) -> None:
+    """Whatever is left, after an orderly end or a failed start."""
+    for task in running.tasks:
+        task.cancel()
+    await asyncio.gather(*running.tasks, return_exceptions=True)
+    for runner in running.runners:
+        await runner.cleanup()
+
+
+def _on_signals(stopping: asyncio.Event, fast: asyncio.Event, reload: Callable[[], None]) -> None:
+    """SIGTERM drains; SIGINT (somebody at the keyboard) and a second SIGTERM do not wait; SIGHUP rereads accounts."""
+
+    def terminate() -> None:
+        if stopping.is_set():
+            fast.set()
+        stopping.set()
+
+    def interrupt() -> None:
+        fast.set()
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, terminate)
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    loop.add_signal_handler(signal.SIGHUP, reload)

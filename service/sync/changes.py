@@ -1,0 +1,165 @@
+"""Pure: from what is stored and what was read to what changes. Decides; writes nothing."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from service.mercadopago.reader import ReadOrder
+from service.orders.fence import Stamp, supersedes
+from service.orders.history import History, remember
+from service.orders.lifecycle import is_sale, paid_total, refunded_total
+from service.orders.rules import Finding, evaluate, rules_due_at
+from service.orders.snapshot import OrderSnapshot
+
+DUPLICATE_SALE = "duplicate_sale"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDiscrepancy:
+    """A discrepancy row that is open now."""
+
+    id: int
+    order_id: str
+    account: str
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOrder:
+    """What the database holds of an order, as far as the next decision needs it."""
+
+    order_id: str
+    account: str
+    type: str | None
+    external_reference: str | None
+    status: str | None
+    status_detail: str | None
+    currency: str | None
+    paid_amount: Decimal
+    refunded_amount: Decimal
+    is_sale: bool
+    stamp: Stamp
+    payload_hash: bytes
+    history: History
+    version: int
+    first_seen_at: datetime
+    changed_at: datetime
+    open_discrepancies: tuple[OpenDiscrepancy, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The decision about one snapshot. `outcome`: `applied` (a new version), `unchanged`, `older` (fenced off)."""
+
+    outcome: str
+    account: str
+    snapshot: OrderSnapshot
+    stamp: Stamp
+    history: History
+    version: int
+    stored: StoredOrder | None
+    findings: tuple[Finding, ...] = ()
+    rules_due_at: datetime | None = None
+    paid_amount: Decimal = Decimal(0)
+    refunded_amount: Decimal = Decimal(0)
+    is_sale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DiscrepancyChange:
+    """`change` is `opened`, `refreshed` or `resolved`; `id` is None for one that opens."""
+
+    change: str
+    id: int | None
+    order_id: str
+    account: str
+    finding: Finding
+
+
+def decide(
+    read: ReadOrder, *, account: str, claimed_at: datetime, stored: StoredOrder | None, now: datetime
+) -> Applied:
+    """Whether this answer replaces what is stored (invariant I3), and what the rules say of it (I5)."""
+    snapshot = read.snapshot
+    stamp = Stamp(snapshot.updated_at, claimed_at)
+    if stored is not None and not supersedes(stamp, stored.stamp):
+        return Applied("older", stored.account, snapshot, stored.stamp, stored.history, stored.version, stored)
+    history = remember(stored.history if stored else History.empty(), snapshot, now)
+    changed = stored is None or stored.payload_hash != read.payload_hash
+    version = (stored.version if stored else 0) + (1 if changed else 0)
+    # A stored order stays with the account that it was first read for.
+    owner = stored.account if stored else account
+    return _judged("applied" if changed else "unchanged", owner, snapshot, stamp, history, version, stored, now)
+
+
+def judge_again(snapshot: OrderSnapshot, stored: StoredOrder, now: datetime) -> Applied:
+    """The rules over what is stored already, because time has passed."""
+    return _judged("unchanged", stored.account, snapshot, stored.stamp, stored.history, stored.version, stored, now)
+
+
+def _judged(
+    outcome: str,
+    account: str,
+    snapshot: OrderSnapshot,
+    stamp: Stamp,
+    history: History,
+    version: int,
+    stored: StoredOrder | None,
+    now: datetime,
+) -> Applied:
+    return Applied(
+        outcome=outcome,
+        account=account,
+        snapshot=snapshot,
+        stamp=stamp,
+        history=history,
+        version=version,
+        stored=stored,
+        findings=evaluate(snapshot, history, now),
+        rules_due_at=rules_due_at(snapshot, history, now),
+        paid_amount=paid_total(snapshot),
+        refunded_amount=refunded_total(snapshot),
+        is_sale=is_sale(snapshot),
+    )
+
+
+def discrepancy_changes(
+    order_id: str, account: str, findings: Iterable[Finding], open_now: Iterable[OpenDiscrepancy]
+) -> list[DiscrepancyChange]:
+    """What opens, is refreshed and resolves so that the open ones are exactly the findings (invariant I5)."""
+    standing: Mapping[tuple[str, str], OpenDiscrepancy] = {
+        (one.finding.rule, one.finding.subject_id): one for one in open_now
+    }
+    found = {(finding.rule, finding.subject_id): finding for finding in findings}
+    changes = []
+    for key, finding in found.items():
+        before = standing.get(key)
+        if before is None:
+            changes.append(DiscrepancyChange("opened", None, order_id, account, finding))
+        elif before.finding != finding:
+            changes.append(DiscrepancyChange("refreshed", before.id, order_id, account, finding))
+    changes.extend(
+        DiscrepancyChange("resolved", before.id, order_id, account, before.finding)
+        for key, before in standing.items()
+        if key not in found
+    )
+    return changes
+
+
+def changes_within(applied: Sequence[Applied]) -> list[DiscrepancyChange]:
+    """Every rule but `duplicate_sale`, which looks across orders."""
+    changes = []
+    for one in applied:
+        if one.outcome == "older":
+            continue
+        open_now = one.stored.open_discrepancies if one.stored else ()
+        changes.extend(
+            discrepancy_changes(
+                one.snapshot.order_id,
+                one.account,
+                one.findings,
+                [standing for standing in open_now if standing.finding.rule != DUPLICATE_SALE],
+            )
+        )
+    return changes

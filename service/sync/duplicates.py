@@ -1,0 +1,144 @@
+"""`duplicate_sale`, the one rule that looks across orders: two paid orders of one account share a reference.
+
+Runs inside the applying transaction, under the advisory lock of each reference it looks at, so that two orders of one
+reference applied at the same moment by two processes still find each other. Normally it reads two rows per reference;
+the whole group is read only when its earliest sale has changed.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from asyncpg import Record
+
+from service.orders.duplicates import Sale, find_duplicates
+from service.orders.rules import Finding
+from service.sync.changes import (
+    DUPLICATE_SALE,
+    Applied,
+    DiscrepancyChange,
+    OpenDiscrepancy,
+    discrepancy_changes,
+)
+from service.sync.claims import QUERIES
+
+Reference = tuple[str, str]
+
+
+def references_touched(applied: Iterable[Applied]) -> dict[Reference, set[str]]:
+    """The references whose sales may have changed, each with the orders of this batch that did it."""
+    touched: dict[Reference, set[str]] = {}
+    for one in applied:
+        stored = one.stored
+        if one.outcome == "older":
+            continue
+        now = _reference(one)
+        before = (stored.account, stored.external_reference) if stored is not None and stored.is_sale else None
+        if now == before and one.outcome == "unchanged":
+            continue
+        for reference in (now, before):
+            if reference is not None and reference[1]:
+                touched.setdefault((reference[0], reference[1]), set()).add(one.snapshot.order_id)
+    return touched
+
+
+def _reference(one: Applied) -> tuple[str, str | None] | None:
+    """The reference that this order counts as a sale of now."""
+    return (one.account, one.snapshot.external_reference) if one.is_sale else None
+
+
+async def duplicate_changes(connection: Any, applied: Sequence[Applied]) -> list[DiscrepancyChange]:
+    """What `duplicate_sale` opens, refreshes and resolves, on orders of this batch and on their namesakes."""
+    touched = references_touched(applied)
+    if not touched:
+        return []
+    keys = sorted(touched)
+    rows = await connection.fetch(QUERIES.read_sale_heads, [key[0] for key in keys], [key[1] for key in keys])
+    heads: dict[Reference, list[Sale]] = {key: [] for key in keys}
+    for row in rows:
+        heads[row["account"], row["external_reference"]].append(_sale(row))
+    involved = {order_id for ids in touched.values() for order_id in ids}
+    involved |= {sale.order_id for sales in heads.values() for sale in sales}
+    standing = [_open(row) for row in await connection.fetch(QUERIES.read_duplicates_open, sorted(involved))]
+    here = {one.snapshot.order_id: one for one in applied}
+    changes = []
+    for key in keys:
+        sales, affected = heads[key], set(touched[key])
+        if _earliest_changed(sales, affected, standing):
+            sales = [_sale(row) for row in await connection.fetch(QUERIES.read_sale_group, *key)]
+            affected |= {sale.order_id for sale in sales}
+            affected |= {one.order_id for one in standing if one.finding.subject_id in affected}
+            standing_here = [
+                _open(row) for row in await connection.fetch(QUERIES.read_duplicates_open, sorted(affected))
+            ]
+        else:
+            mine = [_sale_of(here[order_id]) for order_id in sorted(affected) if _reference(here[order_id]) == key]
+            sales = list({sale.order_id: sale for sale in [*sales, *mine]}.values())
+            standing_here = standing
+        changes.extend(_group_changes(key, sales, affected, standing_here))
+    return _once(changes)
+
+
+def _earliest_changed(heads: Sequence[Sale], affected: set[str], standing: Sequence[OpenDiscrepancy]) -> bool:
+    """Whether other orders of the group may name an earliest sale that is no longer the earliest."""
+    earliest = heads[0].order_id if heads else None
+    if any(one.finding.subject_id in affected and one.finding.subject_id != earliest for one in standing):
+        return True
+    if any(one.order_id == earliest for one in standing):
+        return True
+    if len(heads) < 2 or heads[1].order_id in affected:
+        return False
+    second = heads[1].order_id
+    return not any(one.order_id == second and one.finding.subject_id == earliest for one in standing)
+
+
+def _group_changes(
+    key: Reference, sales: Sequence[Sale], affected: set[str], standing: Sequence[OpenDiscrepancy]
+) -> list[DiscrepancyChange]:
+    account, external_reference = key
+    duplicates: Mapping[str, Finding] = find_duplicates(external_reference, sales) if sales else {}
+    changes = []
+    for order_id in sorted(affected):
+        finding = duplicates.get(order_id)
+        changes.extend(
+            discrepancy_changes(
+                order_id,
+                account,
+                [finding] if finding else [],
+                [one for one in standing if one.order_id == order_id],
+            )
+        )
+    return changes
+
+
+def _once(changes: Iterable[DiscrepancyChange]) -> list[DiscrepancyChange]:
+    """An order whose reference changed is judged in its old and its new group: one change per discrepancy row."""
+    kept = {(one.change, one.order_id, one.id, one.finding.subject_id): one for one in changes}
+    return list(kept.values())
+
+
+def _sale(row: Record) -> Sale:
+    return Sale(row["order_id"], row["created_at"], Decimal(row["amount"]), row["currency"])
+
+
+def _sale_of(one: Applied) -> Sale:
+    snapshot = one.snapshot
+    return Sale(snapshot.order_id, snapshot.created_at, one.paid_amount - one.refunded_amount, snapshot.currency)
+
+
+def _open(row: Record) -> OpenDiscrepancy:
+    return OpenDiscrepancy(
+        id=row["id"],
+        order_id=row["order_id"],
+        account=row["account"],
+        finding=Finding(
+            rule=DUPLICATE_SALE,
+            subject_id=row["subject_id"],
+            severity=row["severity"],
+            amount_at_stake=row["amount_at_stake"],
+            currency=row["currency"],
+            expected=row["expected"],
+            actual=row["actual"],
+            explanation=row["explanation"],
+        ),
+    )

@@ -1,0 +1,112 @@
+"""What one process does for all: gauges read from the database, partitions made ahead, rules that time alone moves."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import structlog
+
+from service.database.leases import resign, try_lead
+from service.database.pool import UNAVAILABLE, Database
+from service.orders.rules import RULES
+from service.sync.apply import judge_stored
+from service.sync.claims import QUERIES
+from service.sync.report import report_discrepancy
+from service.telemetry import metrics
+
+EVERY_SECONDS = 15.0
+LEASE_SECONDS = 45.0
+PARTITIONS_EVERY_SECONDS = 3600.0
+MONTHS_AHEAD = 3
+LEADER = "housekeeping"
+# Counting orders may take this share of the time at most: on a large table it is done less often.
+COUNTING_SHARE = 0.05
+
+log = structlog.get_logger(__name__)
+
+
+class Housekeeping:
+    """Runs in every process that works; only the elected one does anything."""
+
+    def __init__(self, database: Database, holder: str, *, on_committed: Callable[[], None] = lambda: None) -> None:
+        self._database = database
+        self._holder = holder
+        self._on_committed = on_committed
+        self._elected = False
+        self._next_partitions = 0.0
+        self._next_counting = 0.0
+
+    async def run(self) -> None:
+        """Until cancelled; then the place is given up."""
+        try:
+            while True:
+                try:
+                    await self._round()
+                except UNAVAILABLE as error:
+                    self._stand(elected=False)
+                    log.debug("housekeeping_waits", error=type(error).__name__)
+                except Exception:
+                    # One bad round must not end what every process relies on.
+                    log.exception("housekeeping_failed")
+                await asyncio.sleep(EVERY_SECONDS)
+        finally:
+            self._stand(elected=False)
+
+    async def resign(self) -> None:
+        """Lets another process take over at once."""
+        await resign(self._database, LEADER, self._holder)
+
+    async def _round(self) -> None:
+        self._stand(elected=await try_lead(self._database, LEADER, self._holder, LEASE_SECONDS))
+        if not self._elected:
+            return
+        now = time.monotonic()
+        if now >= self._next_partitions:
+            self._next_partitions = now + PARTITIONS_EVERY_SECONDS
+            await self._database.fetchval(QUERIES.ensure_partitions, MONTHS_AHEAD)
+        await self._refresh_gauges()
+        await self._judge_rules_due()
+        if now >= self._next_counting:
+            await self._count_orders()
+            took = time.monotonic() - now
+            self._next_counting = now + took / COUNTING_SHARE
+
+    def _stand(self, *, elected: bool) -> None:
+        """The database's gauges exist in the elected process only, so that sums over replicas are right."""
+        if elected == self._elected:
+            return
+        self._elected = elected
+        for gauge in metrics.DATABASE_GAUGES:
+            if elected:
+                metrics.REGISTRY.register(gauge)
+            else:
+                metrics.REGISTRY.unregister(gauge)
+        self._next_counting = 0.0
+
+    async def _judge_rules_due(self) -> None:
+        while rows := await self._database.fetch(QUERIES.read_rules_due):
+            for change in await judge_stored(self._database, [row["order_id"] for row in rows]):
+                report_discrepancy(change)
+            self._on_committed()
+
+    async def _refresh_gauges(self) -> None:
+        row = await self._database.fetchrow(QUERIES.read_due_gauges)
+        assert row is not None
+        metrics.orders_due.set(row["orders_due"])
+        metrics.oldest_due_seconds.set(row["oldest_due_seconds"])
+        metrics.orders_quarantined.set(row["orders_quarantined"])
+        open_by_rule = {row["rule"]: row["open"] for row in await self._database.fetch(QUERIES.read_discrepancy_gauges)}
+        for rule in RULES:
+            metrics.discrepancies_open.labels(rule).set(open_by_rule.get(rule, 0))
+        for row in await self._database.fetch(QUERIES.read_default_partitions):
+            metrics.default_partition_rows.labels(row["table_name"]).set(int(row["has_rows"]))
+
+    async def _count_orders(self) -> None:
+        counted: Counter[tuple[str, str]] = Counter()
+        for row in await self._database.fetch(QUERIES.read_order_gauges):
+            kind = metrics.bounded(row["type"], metrics.KNOWN_TYPES)
+            counted[kind, metrics.bounded(row["status"], metrics.KNOWN_STATUSES)] += row["orders"]
+        metrics.orders.clear()
+        for (kind, status), number in counted.items():
+            metrics.orders.labels(kind, status).set(number)

@@ -1,0 +1,46 @@
+"""One look: the provider's answer for a claimed order, or the failure that came instead."""
+
+from collections.abc import Callable
+from typing import Final
+
+from service.mercadopago.account import Account
+from service.mercadopago.client import MercadoPagoClient
+from service.mercadopago.errors import AccountRefused, MercadoPagoError, ProviderTrouble, UnreadableOrder
+from service.mercadopago.pacing import AccountGate
+from service.sync.apply import Look
+from service.sync.claims import Claim
+from service.sync.settle import LOST_LEASES, WORKER_LOST, failure_of
+
+# The account's last good answer may be this old for "other orders are read, so it is this one that fails".
+OTHERS_SUCCEED_SECONDS: Final = 3600.0
+
+
+async def look_at(
+    client: MercadoPagoClient, account: Account, claim: Claim, gate: AccountGate, clock: Callable[[], float]
+) -> Look:
+    """Fetches one order and tells the account's gate how it went. Holds no database connection."""
+    if claim.lost_leases >= LOST_LEASES:
+        gate.abandoned(clock())
+        return Look(claim, failure=WORKER_LOST)
+    try:
+        fetched = await client.get_order(account, claim.order_id)
+    except MercadoPagoError as error:
+        return _failed(claim, error, gate, clock())
+    except BaseException:
+        # Cancelled, or a fault of ours: it says nothing about the account, but the call is over.
+        gate.abandoned(clock())
+        raise
+    gate.succeeded(clock())
+    return Look(claim, read=fetched.read)
+
+
+def _failed(claim: Claim, error: MercadoPagoError, gate: AccountGate, now: float) -> Look:
+    others_succeed = gate.last_success is not None and now - gate.last_success < OTHERS_SUCCEED_SECONDS
+    if isinstance(error, AccountRefused):
+        gate.refused(now)
+    elif isinstance(error, ProviderTrouble):
+        gate.trouble(now, error)
+    else:
+        gate.order_fault(now)
+    body = error.body if isinstance(error, UnreadableOrder) else None
+    return Look(claim, failure=failure_of(error), others_succeed=others_succeed, unreadable_body=body)

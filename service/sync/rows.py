@@ -1,0 +1,171 @@
+"""Pure: an applied order as the rows that `queries.sql` writes, and stored rows back into what decisions need."""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from asyncpg import Record
+
+from service.orders.fence import Stamp
+from service.orders.history import from_json, to_json
+from service.orders.rules import Finding
+from service.orders.snapshot import OrderSnapshot
+from service.sync.changes import Applied, DiscrepancyChange, OpenDiscrepancy, StoredOrder
+
+
+def to_json_text(rows: object) -> str:
+    """JSON for `jsonb_to_recordset`: amounts as strings (Postgres casts them to numeric), times as ISO 8601."""
+    return json.dumps(rows, default=_plain, ensure_ascii=False)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    raise TypeError(f"no JSON form for {type(value).__name__}")
+
+
+def order_row(
+    one: Applied, *, payload_hash: bytes, altered: bool, cause: str, notification_id: int | None
+) -> dict[str, object]:
+    """The `orders` row and its version, but for the payload, which travels as it came."""
+    snapshot = one.snapshot
+    return {
+        "order_id": snapshot.order_id,
+        "account": one.account,
+        "user_id": snapshot.user_id,
+        "type": snapshot.type,
+        "external_reference": snapshot.external_reference,
+        "description": snapshot.description,
+        "status": snapshot.status,
+        "status_detail": snapshot.status_detail,
+        "total_amount": snapshot.total_amount,
+        "currency": snapshot.currency,
+        "country_code": snapshot.country_code,
+        "paid_amount": one.paid_amount,
+        "refunded_amount": one.refunded_amount,
+        "is_sale": one.is_sale,
+        "created_at": snapshot.created_at,
+        "updated_at": snapshot.updated_at,
+        "expires_at": snapshot.expires_at,
+        "payload_hash": payload_hash,
+        "payload_altered": altered,
+        "history": to_json(one.history),
+        "version": one.version,
+        "claimed_at": one.stamp.claimed_at,
+        "rules_due_at": one.rules_due_at,
+        "cause": cause,
+        "notification_id": notification_id,
+    }
+
+
+def part_rows(snapshots: Iterable[OrderSnapshot]) -> tuple[list[dict[str, object]], ...]:
+    """Rows of payments, refunds, chargebacks and cash-outs; of records that repeat an id the last one stands."""
+    payments: dict[tuple[str, str], dict[str, object]] = {}
+    refunds: dict[tuple[str, str], dict[str, object]] = {}
+    chargebacks: dict[tuple[str, str], dict[str, object]] = {}
+    cash_outs: dict[tuple[str, str], dict[str, object]] = {}
+    for order in snapshots:
+        common = {"order_id": order.order_id, "currency": order.currency}
+        for position, payment in enumerate(order.payments):
+            payments[order.order_id, payment.payment_id] = common | _fields(payment) | {"position": position}
+        for position, refund in enumerate(order.refunds):
+            refunds[order.order_id, refund.refund_id] = (
+                common | _fields(refund) | {"position": position, "payment_id": refund.transaction_id}
+            )
+        for position, chargeback in enumerate(order.chargebacks):
+            chargebacks[order.order_id, chargeback.chargeback_id] = (
+                common | _fields(chargeback) | {"position": position, "payment_id": chargeback.transaction_id}
+            )
+        for position, cash_out in enumerate(order.cash_outs):
+            cash_outs[order.order_id, cash_out.cash_out_id] = common | _fields(cash_out) | {"position": position}
+    return tuple(list(rows.values()) for rows in (payments, refunds, chargebacks, cash_outs))
+
+
+def _fields(record: Any) -> dict[str, object]:
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
+def change_row(change: DiscrepancyChange, versions: Mapping[str, int]) -> dict[str, object]:
+    """One row for `change_discrepancies`; `versions` are the versions that this batch stores."""
+    return {
+        "change": change.change,
+        "id": change.id,
+        "order_id": change.order_id,
+        "account": change.account,
+        "version": versions.get(change.order_id),
+        **_fields(change.finding),
+    }
+
+
+def event_data(one: Applied) -> str:
+    """What `order.changed` tells a follower: the money and the lifecycle, no payer and no card."""
+    snapshot, stored = one.snapshot, one.stored
+    return to_json_text(
+        {
+            "order_id": snapshot.order_id,
+            "account": one.account,
+            "version": one.version,
+            "type": snapshot.type,
+            "external_reference": snapshot.external_reference,
+            "status": snapshot.status,
+            "status_detail": snapshot.status_detail,
+            "previous_status": stored.status if stored else None,
+            "total_amount": snapshot.total_amount,
+            "paid_amount": one.paid_amount,
+            "refunded_amount": one.refunded_amount,
+            "currency": snapshot.currency,
+            "updated_at": snapshot.updated_at,
+        }
+    )
+
+
+def stored_order(row: Record) -> StoredOrder:
+    """One row of `read_stored_orders`."""
+    first_seen = json.loads(row["refund_first_seen"]) if row["refund_first_seen"] else {}
+    open_rows = json.loads(row["open_discrepancies"]) if row["open_discrepancies"] else []
+    return StoredOrder(
+        order_id=row["order_id"],
+        account=row["account"],
+        type=row["type"],
+        external_reference=row["external_reference"],
+        status=row["status"],
+        status_detail=row["status_detail"],
+        currency=row["currency"],
+        paid_amount=row["paid_amount"],
+        refunded_amount=row["refunded_amount"],
+        is_sale=row["is_sale"],
+        stamp=Stamp(row["updated_at"], row["claimed_at"]),
+        payload_hash=row["payload_hash"],
+        history=from_json(
+            json.loads(row["history"]), {key: datetime.fromisoformat(value) for key, value in first_seen.items()}
+        ),
+        version=row["version"],
+        first_seen_at=row["first_seen_at"],
+        changed_at=row["changed_at"],
+        open_discrepancies=tuple(_open_discrepancy(row, one) for one in open_rows),
+    )
+
+
+def _open_discrepancy(order: Record, row: Mapping[str, Any]) -> OpenDiscrepancy:
+    amount = row["amount_at_stake"]
+    return OpenDiscrepancy(
+        id=row["id"],
+        order_id=order["order_id"],
+        account=order["account"],
+        finding=Finding(
+            rule=row["rule"],
+            subject_id=row["subject_id"],
+            severity=row["severity"],
+            amount_at_stake=None if amount is None else Decimal(amount),
+            currency=row["currency"],
+            expected=row["expected"],
+            actual=row["actual"],
+            explanation=row["explanation"],
+        ),
+    )

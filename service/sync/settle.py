@@ -1,0 +1,124 @@
+"""Pure: what a finished look means for the order's `sync` row. No clock, no database.
+
+Provider trouble burns no attempt and changes no order; only what is wrong with *this* order counts, backs off and
+ends in quarantine. Numbers are the contract's ("Pace").
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from service.mercadopago.errors import AccountRefused, BadRequest, MercadoPagoError, OrderNotFound, ProviderTrouble
+from service.mercadopago.pacing import backoff_seconds
+from service.sync.claims import Claim
+
+TROUBLE_BASE_SECONDS, TROUBLE_CAP_SECONDS = 1.0, 900.0
+NOT_FOUND_BASE_SECONDS, NOT_FOUND_CAP_SECONDS = 2.0, 300.0
+FAULT_BASE_SECONDS, FAULT_CAP_SECONDS = 1.0, 300.0
+NOT_FOUND_GRACE = timedelta(hours=1)
+TROUBLE_GRACE = timedelta(hours=24)
+BAD_REQUEST_ATTEMPTS = 2
+UNREADABLE_ATTEMPTS = 5
+LOST_LEASES = 10
+# A stored order in quarantine is still looked at, rarely: its money can still move.
+QUARANTINED_LOOK = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The new values of the `sync` row, and the line for the fetch log."""
+
+    outcome: str
+    detail: str | None
+    due_at: datetime | None
+    attempts: int
+    troubles: int
+    failing_since: datetime | None
+    last_error: str | None
+    quarantine_reason: str | None
+    # True where this look serves the claimed generation: applied, or settled as not applicable.
+    caught_up: bool
+    # Provider trouble says nothing about an order in quarantine: it stays there.
+    keeps_quarantine: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A look that brought no order. `kind` is the short code; `counts` says whether it is this order's fault."""
+
+    kind: str
+    message: str
+    counts: bool
+    retry_after_seconds: float | None = None
+
+
+def failure_of(error: MercadoPagoError) -> Failure:
+    """The error tree's verdict in the terms of this room."""
+    counts = not isinstance(error, ProviderTrouble | AccountRefused)
+    if isinstance(error, OrderNotFound):
+        kind = "not_found"
+    elif isinstance(error, BadRequest):
+        kind = "bad_request"
+    else:
+        kind = error.outcome
+    return Failure(kind, str(error), counts, error.retry_after_seconds)
+
+
+WORKER_LOST = Failure("worker_lost", f"{LOST_LEASES} workers in a row took this order and never came back", counts=True)
+
+
+def settle_success(outcome: str, next_look: datetime | None) -> Settlement:
+    """The order was read; `outcome` is `applied`, `unchanged` or `older`."""
+    return Settlement(outcome, None, next_look, 0, 0, None, None, None, caught_up=True)
+
+
+def settle_failure(claim: Claim, failure: Failure, *, now: datetime, random: float, others_succeed: bool) -> Settlement:
+    """When to look again, or that this order goes to quarantine.
+
+    `random` is in [0, 1); `others_succeed` says that other orders of the account were read since this one began to
+    fail, so that what fails is the order and not the provider.
+    """
+    same_kind = claim.last_error is not None and claim.last_error.startswith(failure.kind + ":")
+    since = claim.failing_since if same_kind and claim.failing_since is not None else now
+    if failure.counts:
+        attempts, troubles = (claim.attempts if same_kind else 1), 0
+        reason = _order_fault_ends(failure.kind, attempts, now - since)
+        base, cap = _steps(failure.kind)
+        wait = backoff_seconds(attempts, base, cap, random)
+    else:
+        # Not its fault: the attempt that the claim counted is given back.
+        attempts, troubles = claim.attempts - 1, claim.troubles + 1
+        reason = failure.kind if others_succeed and now - since >= TROUBLE_GRACE else None
+        wait = backoff_seconds(troubles, TROUBLE_BASE_SECONDS, TROUBLE_CAP_SECONDS, random)
+        if failure.retry_after_seconds is not None:
+            wait = max(wait, min(failure.retry_after_seconds, TROUBLE_CAP_SECONDS))
+    due_at: datetime | None = now + timedelta(seconds=wait)
+    if reason is not None:
+        due_at = now + QUARANTINED_LOOK if claim.trust >= 2 else None
+    return Settlement(
+        outcome=failure.kind,
+        detail=failure.message,
+        due_at=due_at,
+        attempts=attempts,
+        troubles=troubles,
+        failing_since=since,
+        last_error=f"{failure.kind}: {failure.message}",
+        quarantine_reason=reason,
+        caught_up=reason is not None,
+        keeps_quarantine=reason is None and not failure.counts,
+    )
+
+
+def _order_fault_ends(kind: str, attempts: int, failing_for: timedelta) -> str | None:
+    """The quarantine's reason, once the order has had its chances."""
+    if kind == "not_found":
+        return kind if failing_for >= NOT_FOUND_GRACE else None
+    if kind == WORKER_LOST.kind:
+        return kind
+    limit = BAD_REQUEST_ATTEMPTS if kind == "bad_request" else UNREADABLE_ATTEMPTS
+    return kind if attempts >= limit else None
+
+
+def _steps(kind: str) -> tuple[float, float]:
+    if kind == "not_found":
+        return NOT_FOUND_BASE_SECONDS, NOT_FOUND_CAP_SECONDS
+    return FAULT_BASE_SECONDS, FAULT_CAP_SECONDS

@@ -1,0 +1,1 @@
+"""What tests of several rooms share: made-up orders, a provider on loopback, waiting on conditions."""
