@@ -25,7 +25,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a worker holds. `generation` is the `requested` counter that it serves; `attempts` counts this one already."""
+    """What a worker holds. `generation` is the `requested` counter that it serves; `attempts` counts this one too."""
 
     order_id: str
     account: str

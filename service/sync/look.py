@@ -5,7 +5,7 @@ from typing import Final
 
 from service.mercadopago.account import Account
 from service.mercadopago.client import MercadoPagoClient
-from service.mercadopago.errors import AccountRefused, MercadoPagoError, ProviderTrouble, UnreadableOrder
+from service.mercadopago.errors import AccountRefused, BadRequest, MercadoPagoError, ProviderTrouble, UnreadableOrder
 from service.mercadopago.pacing import AccountGate
 from service.sync.apply import Look
 from service.sync.claims import Claim
@@ -40,6 +40,9 @@ def _failed(claim: Claim, error: MercadoPagoError, gate: AccountGate, now: float
         gate.refused(now)
     elif isinstance(error, ProviderTrouble):
         gate.trouble(now, error)
+    elif isinstance(error, BadRequest) and error.status == 0:
+        # Refused before it was sent: says nothing about the provider.
+        gate.abandoned(now)
     else:
         gate.order_fault(now)
     body = error.body if isinstance(error, UnreadableOrder) else None

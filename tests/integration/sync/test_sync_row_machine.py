@@ -1,5 +1,5 @@
 """The `sync` row as a state machine against a model (invariants I2 and I7): random notifications, claims, outcomes,
-lost leases and stale workers, on the real statements. No mark is ever lost, and nobody serves an order twice at once."""
+lost leases and stale workers, on the real statements. No mark is lost, and nobody serves an order twice at once."""
 
 import asyncio
 from collections import defaultdict

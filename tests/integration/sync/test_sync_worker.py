@@ -12,7 +12,7 @@ from service.database.pool import Database
 from service.intake.record import NotificationRecorder
 from service.mercadopago.account import Account
 from service.mercadopago.client import MercadoPagoClient
-from service.sync.claims import claim_due, Lane, mark_order_due
+from service.sync.claims import Lane, claim_due, mark_order_due
 from service.sync.worker import Worker
 from tests.support.deliveries import delivery
 from tests.support.orders import order, order_id, paid_order
@@ -159,7 +159,7 @@ async def test_not_found_waits_an_hour_and_then_is_quarantined_and_a_notificatio
         await database.execute("update cuadre.sync set failing_since = now() - interval '61 min', due_at = now()")
 
         async def quarantined() -> bool:
-            return (await row(database, 1))["quarantine_reason"] == "not_found"
+            return bool((await row(database, 1))["quarantine_reason"] == "not_found")
 
         await until(quarantined, what="it is quarantined")
         end = await row(database, 1)
@@ -184,7 +184,7 @@ async def test_a_stored_order_that_turns_404_keeps_its_state_and_is_still_looked
         await database.execute("update cuadre.sync set failing_since = now() - interval '61 min', due_at = now()")
 
         async def quarantined() -> bool:
-            return (await row(database, 1))["quarantine_reason"] is not None
+            return bool((await row(database, 1))["quarantine_reason"] is not None)
 
         await until(quarantined, what="it is quarantined")
     assert await stored_statuses(database) == {1: "processed"}
@@ -207,7 +207,7 @@ async def test_an_unreadable_order_is_quarantined_with_its_raw_text_and_nothing_
 
         async def quarantined() -> bool:
             await database.execute("update cuadre.sync set due_at = now() where fetched < requested")
-            return (await row(database, 1))["quarantine_reason"] == reason
+            return bool((await row(database, 1))["quarantine_reason"] == reason)
 
         await until(quarantined, what="it is quarantined")
         await until(lambda: is_stored(database, 2), what="its neighbour is stored")
@@ -231,7 +231,7 @@ async def test_a_bad_request_is_quarantined_at_the_second(database: Database) ->
 
         async def quarantined() -> bool:
             await database.execute("update cuadre.sync set due_at = now() where fetched < requested")
-            return (await row(database, 1))["quarantine_reason"] == "bad_request"
+            return bool((await row(database, 1))["quarantine_reason"] == "bad_request")
 
         await until(quarantined, what="it is quarantined")
     assert provider.calls[order_id(1)] == 2
@@ -245,7 +245,7 @@ async def test_an_order_that_kills_its_worker_is_bounded(database: Database) -> 
     async with stub_provider() as provider, working(database, provider):
 
         async def quarantined() -> bool:
-            return (await row(database, 1))["quarantine_reason"] == "worker_lost"
+            return bool((await row(database, 1))["quarantine_reason"] == "worker_lost")
 
         await until(quarantined, what="it is quarantined")
         assert provider.calls == {}
@@ -290,7 +290,9 @@ async def test_stopping_finishes_what_it_can_and_releases_the_rest(database: Dat
         async with working(database, provider, stop_within=0.2, timeout=30):
 
             async def leased() -> bool:
-                return await database.fetchval("select count(*) from cuadre.sync where leased_until is not null") == 2
+                return bool(
+                    await database.fetchval("select count(*) = 2 from cuadre.sync where leased_until is not null")
+                )
 
             await until(leased, what="both are claimed")
         released = await database.fetch("select attempts, leased_until, due_at <= now() as due from cuadre.sync")

@@ -1,0 +1,282 @@
+"""`cuadre doctor`: every check in good order and out of it."""
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.database.pool import Database
+from service.sync.claims import mark_order_due
+from tests.integration.cli.cli_support import SECRET, TOKEN, USER_ID, Cuadre, Provider, order_fixture
+
+ORDER = "ORD01M2G3K2XF0W7YQHBTWEK4BXB9"
+
+
+def of(document: dict[str, Any], name: str, account: str | None = None) -> list[dict[str, Any]]:
+    """The rows of one check."""
+    return [row for row in document["checks"] if row["name"] == name and account in {None, row["account"]}]
+
+
+def statuses(rows: Iterable[dict[str, Any]]) -> set[str]:
+    return {row["status"] for row in rows}
+
+
+async def examined(cuadre: Cuadre, *, code: int) -> dict[str, Any]:
+    result = await cuadre("doctor", "--format", "json")
+    assert result.code == code, result.out
+    document: dict[str, Any] = result.json()
+    assert document["status"] == "fail" if code else document["status"] in {"ok", "warn"}
+    for row in document["checks"]:
+        assert row.keys() == {"name", "account", "status", "found", "advice"}
+        assert row["status"] == "ok" or row["advice"]
+    return document
+
+
+async def notify(database: Database, **columns: object) -> None:
+    """Rows as the intake writes them, with what a check looks at."""
+    given = {
+        "account": "default",
+        "topic": "order",
+        "order_id": ORDER,
+        "verified": False,
+        "verification": "mismatch",
+        "manifest": None,
+        "copies": 1,
+        "at": datetime.now(UTC),
+        "application": "5512340987654321",
+    } | columns
+    await database.execute(
+        """
+        insert into cuadre.notifications (
+            period, account, topic, order_id, verified, verification, manifest, copies, received_at, last_received_at,
+            copy_key, path, query, headers, body
+        )
+        values (
+            cuadre.period_of($8), $1, $2, $3, $4, $5, $6, $7, $8, $8, gen_random_uuid()::text::bytea, '/', '{}', '{}',
+            jsonb_build_object('application_id', $9::text)
+        )
+        """,
+        *given.values(),
+    )
+
+
+async def test_all_is_well(cuadre: Cuadre, database: Database) -> None:
+    document = await examined(cuadre, code=0)
+    assert document["status"] == "ok"
+    names = [row["name"] for row in document["checks"]]
+    assert names == [
+        "settings", "accounts", "database", "schema", "signatures", "webhooks", "backlog", "quarantine",
+        "partitions", "discrepancies", "clock", "token",
+    ]  # fmt: skip
+    assert "agree within" in of(document, "clock")[0]["found"]
+    assert "PostgreSQL" in of(document, "database")[0]["found"]
+    assert f"user {USER_ID} of MLA" in of(document, "token", "default")[0]["found"]
+    table = await cuadre("doctor")
+    assert table.code == 0
+    assert table.out.splitlines()[0].split()[:3] == ["CHECK", "ACCOUNT", "STATUS"]
+
+
+async def test_wrong_settings_are_rows_and_the_rest_is_still_examined(
+    cuadre: Cuadre, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("CUADRE_PUBLIC_PORT", "x")
+    environment.setenv("CUADRE_POLL_SECONDS", "-1")
+    environment.setenv("CUADRE_API_KEYS_FILE", "/nonexistent/keys.json")
+    document = await examined(cuadre, code=1)
+    assert statuses(of(document, "settings")) == {"fail"}
+    assert len(of(document, "settings")) == 2
+    assert "/nonexistent/keys.json" in of(document, "api keys")[0]["found"]
+    assert statuses(of(document, "token")) == {"ok"}
+    assert statuses(of(document, "schema")) == {"ok"}
+
+
+async def test_misspelt_settings_are_warned_about(cuadre: Cuadre, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("CUADRE_ACESS_TOKEN", "marked-misspelt")
+    cuadre.secrets = [*cuadre.secrets, "marked-misspelt"]
+    document = await examined(cuadre, code=0)
+    assert "CUADRE_ACESS_TOKEN" in of(document, "settings")[0]["found"]
+
+
+async def test_broken_accounts(cuadre: Cuadre, environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "accounts.json").write_text('[{"name": "A B"}, {"name": "b", "rate_per_second": 0}]')
+    environment.setenv("CUADRE_ACCOUNTS_FILE", str(tmp_path / "accounts.json"))
+    document = await examined(cuadre, code=1)
+    assert len(of(document, "accounts")) == 2
+    assert statuses(of(document, "database")) == {"ok"}
+
+
+async def test_a_database_that_is_down(cuadre: Cuadre, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("CUADRE_DATABASE_URL", "postgresql://u:marked-password@127.0.0.1:1/x")
+    cuadre.secrets = [*cuadre.secrets, "marked-password"]
+    document = await examined(cuadre, code=1)
+    assert statuses(of(document, "database")) == {"fail"}
+    assert of(document, "schema") == []
+    assert statuses(of(document, "token")) == {"ok"}
+    assert "the database gave no time" in of(document, "clock")[0]["found"]
+
+
+async def test_no_database_url(cuadre: Cuadre, environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("CUADRE_DATABASE_URL")
+    document = await examined(cuadre, code=1)
+    assert "not set" in of(document, "database")[0]["found"]
+
+
+async def test_a_database_without_schema(cuadre: Cuadre, environment: pytest.MonkeyPatch, empty_dsn: str) -> None:
+    environment.setenv("CUADRE_DATABASE_URL", empty_dsn)
+    document = await examined(cuadre, code=1)
+    [schema] = of(document, "schema")
+    assert (schema["status"], schema["advice"]) == ("fail", "run: cuadre migrate")
+    assert of(document, "backlog") == []
+
+
+async def test_a_database_that_takes_no_writes(
+    cuadre: Cuadre, environment: pytest.MonkeyPatch, database: Database
+) -> None:
+    name = await database.fetchval("select current_database()")
+    await database.execute(f'alter database "{name}" set default_transaction_read_only = on')
+    document = await examined(cuadre, code=1)
+    assert "takes no writes" in of(document, "database")[0]["found"]
+
+
+@pytest.mark.parametrize(("seconds", "status", "code"), [(3600, "fail", 1), (-3600, "fail", 1), (10, "warn", 0)])
+async def test_a_provider_whose_clock_differs(
+    cuadre: Cuadre, provider: Provider, seconds: int, status: str, code: int
+) -> None:
+    provider.clock = lambda: datetime.now(UTC) + timedelta(seconds=seconds)
+    [clock] = of(await examined(cuadre, code=code), "clock")
+    assert clock["status"] == status
+    assert clock["found"].startswith("Mercado Pago is ")
+    assert ("ahead of" if seconds > 0 else "behind") in clock["found"]
+    assert "this machine" in clock["advice"]
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(401, "unauthorized"), (403, "forbidden"), (503, "server_error")])
+async def test_a_token_that_is_not_taken(cuadre: Cuadre, provider: Provider, status: int, outcome: str) -> None:
+    provider.me_status = status
+    [token] = of(await examined(cuadre, code=1), "token")
+    assert token["status"] == "fail"
+    assert token["found"].startswith(f"{outcome}: {status}")
+
+
+async def test_a_provider_that_is_down(cuadre: Cuadre, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("CUADRE_MERCADOPAGO_URL", "http://127.0.0.1:1")
+    document = await examined(cuadre, code=1)
+    assert of(document, "token")[0]["found"].startswith("connection:")
+    assert "Mercado Pago gave no time" in of(document, "clock")[0]["found"]
+
+
+async def test_a_token_of_another_user_and_of_a_test_user(cuadre: Cuadre, provider: Provider) -> None:
+    provider.me = {"id": 42, "tags": ["test_user"]}
+    [token] = of(await examined(cuadre, code=1), "token")
+    assert "user 42, a test user" in token["found"]
+    assert USER_ID in token["found"]
+
+
+async def test_every_account_is_asked_with_its_own_token(
+    cuadre: Cuadre, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    accounts = [
+        {"name": "north", "user_id": USER_ID, "access_token": TOKEN, "webhook_secrets": [SECRET]},
+        {"name": "south", "access_token": TOKEN},
+        {"name": "west"},
+    ]
+    (tmp_path / "accounts.json").write_text(json.dumps(accounts))
+    environment.setenv("CUADRE_ACCOUNTS_FILE", str(tmp_path / "accounts.json"))
+    document = await examined(cuadre, code=1)
+    found = {row["account"]: row["status"] for row in of(document, "token")}
+    assert found == {"north": "ok", "south": "warn", "west": "fail"}
+    assert "no access_token" in of(document, "token", "west")[0]["found"]
+    assert "CUADRE_ACCESS_TOKEN: not used" in of(document, "settings")[0]["found"]
+
+
+async def test_signatures_that_hold_are_told_with_their_manifest(cuadre: Cuadre, database: Database) -> None:
+    await notify(database, verified=True, verification="valid", manifest="lower", copies=300)
+    await notify(database, verified=True, verification="valid", manifest="verbatim", copies=100)
+    await notify(database, topic="payment", order_id=None)
+    await notify(database, at=datetime.now(UTC) - timedelta(days=8))
+    [row] = of(await examined(cuadre, code=0), "signatures")
+    assert row["status"] == "ok"
+    assert row["found"] == (
+        "application 5512340987654321: 100% valid (manifest lower 75.0%, verbatim 25.0%) of 400 in 7 days"
+    )
+
+
+async def test_signatures_that_do_not_hold_are_told_per_application(cuadre: Cuadre, database: Database) -> None:
+    await notify(database, verified=True, verification="valid", manifest="lower", copies=10)
+    await notify(database, application="777", copies=3)
+    await notify(database, application="777", verification="missing")
+    rows = of(await examined(cuadre, code=0), "signatures")
+    assert [(row["status"], row["found"].split(":")[0]) for row in rows] == [
+        ("ok", "application 5512340987654321"),
+        ("warn", "application 777"),
+    ]
+    assert "75.0% mismatch, 25.0% missing of 4" in rows[1]["found"]
+    assert "webhook_secrets" in rows[1]["advice"]
+
+
+async def test_signatures_that_are_all_refused_fail(
+    cuadre: Cuadre, database: Database, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("CUADRE_SIGNATURE_POLICY", "required")
+    await notify(database)
+    assert statuses(of(await examined(cuadre, code=1), "signatures")) == {"fail"}
+
+
+async def test_orders_that_change_without_a_word(cuadre: Cuadre, provider: Provider, database: Database) -> None:
+    provider.orders[ORDER] = order_fixture("order-processed-qr")
+    await cuadre("sync", ORDER)
+    [never] = of(await examined(cuadre, code=0), "webhooks")
+    assert never["status"] == "warn"
+    assert never["found"] == "no order notification in 30 days, 1 orders changed since"
+    await notify(database, at=datetime.now(UTC) - timedelta(hours=5))
+    [silent] = of(await examined(cuadre, code=0), "webhooks")
+    assert silent["found"] == "last told 5 h ago, 1 orders changed since"
+    await notify(database)
+    [told] = of(await examined(cuadre, code=0), "webhooks")
+    assert told["status"] == "ok"
+
+
+@pytest.mark.parametrize(("minutes", "status", "code"), [(1, "ok", 0), (10, "warn", 0), (120, "fail", 1)])
+async def test_a_backlog(cuadre: Cuadre, database: Database, minutes: int, status: str, code: int) -> None:
+    await mark_order_due(database, ORDER, "default")
+    await database.execute("update cuadre.sync set due_at = now() - make_interval(mins => $1)", minutes)
+    [row] = of(await examined(cuadre, code=code), "backlog")
+    assert row["status"] == status
+    assert row["found"].startswith("1 orders due, the oldest for ")
+
+
+async def test_orders_in_quarantine_and_of_accounts_that_are_not_configured(cuadre: Cuadre, database: Database) -> None:
+    await mark_order_due(database, ORDER, "gone")
+    await database.execute("update cuadre.sync set quarantined_at = now(), quarantine_reason = 'not_found'")
+    document = await examined(cuadre, code=0)
+    assert of(document, "quarantine")[0]["found"] == "1 orders in quarantine"
+    assert statuses(of(document, "unconfigured", "gone")) == {"warn"}
+    assert statuses(of(document, "backlog")) == {"ok"}
+
+
+async def test_rows_in_a_default_partition(cuadre: Cuadre, database: Database) -> None:
+    await notify(database, at=datetime(2031, 1, 1, tzinfo=UTC), verified=True, verification="valid")
+    [row] = of(await examined(cuadre, code=0), "partitions")
+    assert (row["status"], row["found"]) == ("warn", "rows in the default partition of notifications")
+
+
+async def test_open_discrepancies(cuadre: Cuadre, provider: Provider) -> None:
+    body = order_fixture("order-processed-qr")
+    body["transactions"]["refunds"] = [
+        {"id": "REF01", "transaction_id": "PAY_NOBODYS", "amount": "1.00", "status": "processed"}
+    ]
+    provider.orders[ORDER] = body
+    await cuadre("sync", ORDER)
+    [row] = of(await examined(cuadre, code=0), "discrepancies")
+    assert row["status"] == "warn"
+    assert "1 refund_without_payment" in row["found"]
+
+
+async def test_what_cannot_be_read_fails_and_hides_nothing_else(cuadre: Cuadre, database: Database) -> None:
+    await database.execute("drop table cuadre.discrepancies")
+    document = await examined(cuadre, code=1)
+    assert statuses(of(document, "discrepancies")) == {"fail"}
+    assert statuses(of(document, "partitions")) == {"ok"}
