@@ -35,7 +35,7 @@ def serve(
 
 def demo(
     once: Annotated[bool, typer.Option("--once", help="End after one day of orders instead of going on.")] = False,
-    orders: Annotated[int, typer.Option(min=1, max=100_000, help="How many orders the day has.")] = 200,
+    orders: Annotated[int, typer.Option(min=1, max=100_000, help="How many orders the day has.")] = 300,
     data: Annotated[Path | None, typer.Option(help="Keep the database in this folder between runs.")] = None,
 ) -> int:
     """See it work: a day of orders at a simulated Mercado Pago."""

@@ -27,7 +27,7 @@ from service.cli.story import print_timeline, read_timeline
 from service.settings import Settings
 from service.web.errors import ApiError
 from service.web.models import Order, OrderDetail, SyncState
-from service.web.orders import _order_at, _order_now
+from service.web.orders import order_at, order_now
 
 app = new_app(no_args_is_help=True, help="Show orders as they are stored.")
 
@@ -111,9 +111,7 @@ async def _show(settings: Settings, order_id: str, as_of: datetime | None, timel
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         try:
-            detail = await (
-                _order_now(connection, order_id) if as_of is None else _order_at(connection, order_id, as_of)
-            )
+            detail = await (order_now(connection, order_id) if as_of is None else order_at(connection, order_id, as_of))
         except ApiError as error:
             if not timeline or error.status != 404:
                 raise CommandError(f"{error.message}; try: cuadre sync {order_id}") from error

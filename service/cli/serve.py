@@ -40,6 +40,7 @@ from service.web.runner import PublicRunner
 DATABASE_WAIT_SECONDS = 5.0
 # From SIGTERM to what is left being released; under the 25 seconds that the contract promises.
 END_SECONDS = 22.0
+FAST_SECONDS = 2.0
 # Requests under way when the listeners close have this long; an answer is due within the acknowledgement's time-out.
 REQUESTS_SECONDS = 4.0
 LAG_EVERY_SECONDS = 1.0
@@ -117,7 +118,12 @@ def _assemble(
     worker = housekeeping = None
     if settings.role in {"all", "worker"}:
         holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        housekeeping = Housekeeping(work_database, holder, on_committed=positions.wake)
+        housekeeping = Housekeeping(
+            work_database,
+            holder,
+            accounts=lambda: [account.name for account in accounts.current],
+            on_committed=positions.wake,
+        )
         worker = Worker(
             work_database,
             client,
@@ -278,7 +284,9 @@ async def _drain(settings: Settings, running: _Running, health: HealthState, fas
     await asyncio.gather(*(runner.cleanup() for runner in running.runners))
     await running.recorder.close()
     if running.worker is not None:
-        await running.worker.stop(within_seconds=max(0.5, finish_by - time.monotonic()))
+        # Somebody at the keyboard, or a second signal: what does not finish at once is released, and nothing is lost.
+        patience = FAST_SECONDS if fast.is_set() else finish_by - time.monotonic()
+        await running.worker.stop(within_seconds=max(0.5, patience))
     if running.housekeeping is not None:
         with contextlib.suppress(*UNAVAILABLE):
             await running.housekeeping.resign()

@@ -107,7 +107,7 @@ class UnreadableOrder(OrderFault):
     """`reason` says what could not be read; `body` is the answer's text for the quarantine (at most 1 MiB)."""
 
     default_outcome = "unreadable"
-    hint = "Look at the stored text of the answer, then `cuadre replay` after an update that reads it."
+    hint = "Look at the stored text of the answer; after an update that reads it: `cuadre sync` the order again."
 
     def __init__(self, reason: str, *, body: str | None = None, status: int = 200) -> None:
         super().__init__(reason, status=status)

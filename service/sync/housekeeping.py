@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -29,9 +29,17 @@ log = structlog.get_logger(__name__)
 class Housekeeping:
     """Runs in every process that works; only the elected one does anything."""
 
-    def __init__(self, database: Database, holder: str, *, on_committed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        holder: str,
+        *,
+        accounts: Callable[[], Sequence[str]],
+        on_committed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._database = database
         self._holder = holder
+        self._accounts = accounts
         self._on_committed = on_committed
         self._elected = False
         self._next_partitions = 0.0
@@ -91,7 +99,7 @@ class Housekeeping:
             self._on_committed()
 
     async def _refresh_gauges(self) -> None:
-        row = await self._database.fetchrow(QUERIES.read_due_gauges)
+        row = await self._database.fetchrow(QUERIES.read_due_gauges, list(self._accounts()))
         assert row is not None
         metrics.orders_due.set(row["orders_due"])
         metrics.oldest_due_seconds.set(row["oldest_due_seconds"])

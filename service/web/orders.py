@@ -65,13 +65,13 @@ async def show_order(request: web.Request, asked: OrderParameters) -> web.Respon
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         if asked.as_of is None:
-            detail = await _order_now(connection, order_id)
+            detail = await order_now(connection, order_id)
         else:
-            detail = await _order_at(connection, order_id, asked.as_of)
+            detail = await order_at(connection, order_id, asked.as_of)
     return json_response(detail.to_json())
 
 
-async def _order_now(connection: "Connection", order_id: str) -> OrderDetail:
+async def order_now(connection: "Connection", order_id: str) -> OrderDetail:
     row = await connection.fetchrow(QUERIES.read_order, order_id)
     sync_row = await connection.fetchrow(QUERIES.read_sync, order_id)
     if row is None:
@@ -86,7 +86,7 @@ async def _order_now(connection: "Connection", order_id: str) -> OrderDetail:
     )
 
 
-async def _order_at(connection: "Connection", order_id: str, moment: datetime) -> OrderDetail:
+async def order_at(connection: "Connection", order_id: str, moment: datetime) -> OrderDetail:
     """What was stored at `moment`: its version's columns, the rest as that version's payload reads."""
     row = await connection.fetchrow(QUERIES.read_version_at, order_id, moment)
     if row is None:
