@@ -513,12 +513,17 @@ limit 64;
 
 -- name: read_due_gauges
 -- How much is due and how long the oldest waits, of the accounts that somebody looks after; what sits in quarantine.
+-- Both queues are named, so that the index leads to what is due and to nothing else.
 select
-    (select count(*) from cuadre.sync where account = any($1::text[]) and due_at <= now()) as orders_due,
+    (
+        select count(*)
+        from cuadre.sync
+        where account = any($1::text[]) and (trust > 0) = any(array[true, false]) and due_at <= now()
+    ) as orders_due,
     coalesce((
         select extract(epoch from now() - min(due_at))
         from cuadre.sync
-        where account = any($1::text[]) and due_at <= now()
+        where account = any($1::text[]) and (trust > 0) = any(array[true, false]) and due_at <= now()
     ), 0)::double precision as oldest_due_seconds,
     (select count(*) from cuadre.sync where quarantined_at is not null) as orders_quarantined;
 

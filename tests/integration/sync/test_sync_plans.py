@@ -100,6 +100,11 @@ async def test_claiming_nothing_is_cheap(large: Database) -> None:
     assert_indexed(plan, "sync_due", most_rows=10)
 
 
+async def test_counting_what_is_due(large: Database) -> None:
+    plan = await plan_of(large, QUERIES.read_due_gauges, ["default"])
+    assert_indexed(plan, "sync_due", most_rows=10)
+
+
 async def test_reading_what_is_stored(large: Database) -> None:
     plan = await plan_of(large, QUERIES.read_stored_orders, IDS, [])
     assert_indexed(plan, "orders_pkey", "refunds_pkey", most_rows=32)

@@ -1,0 +1,144 @@
+"""What a finished look means for the `sync` row: the contract's "Pace", number by number."""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.mercadopago.errors import (
+    AccountRefused,
+    BadRequest,
+    ConnectionTrouble,
+    MercadoPagoError,
+    NonsenseAnswer,
+    OrderNotFound,
+    RateLimited,
+    ServerTrouble,
+    Timeout,
+    UnreadableOrder,
+)
+from service.sync.claims import Claim
+from service.sync.settle import Failure, failure_of, settle_failure, settle_success
+
+NOW = datetime(2026, 9, 14, 12, tzinfo=UTC)
+
+
+def claim(**fields: Any) -> Claim:
+    usual: dict[str, Any] = {
+        "order_id": "ORD1", "account": "default", "trust": 1, "generation": 3, "lease_token": uuid.uuid4(),
+        "claimed_at": NOW, "attempts": 1, "troubles": 0, "lost_leases": 0, "failing_since": None, "last_error": None,
+        "quarantined": False, "cause": "notification", "notification_id": 7, "waited_seconds": 0.1,
+    }  # fmt: skip
+    return Claim(**(usual | fields))
+
+
+def settle(claimed: Claim, failure: Failure, *, random: float = 0.999999, others_succeed: bool = False) -> Any:
+    return settle_failure(claimed, failure, now=NOW, random=random, others_succeed=others_succeed)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "counts"),
+    [
+        (ConnectionTrouble("x"), "connection", False),
+        (Timeout("x"), "timeout", False),
+        (ServerTrouble("x"), "server_error", False),
+        (RateLimited("x"), "rate_limited", False),
+        (NonsenseAnswer("x"), "nonsense", False),
+        (AccountRefused("x"), "unauthorized", False),
+        (OrderNotFound("x"), "not_found", True),
+        (BadRequest("x"), "bad_request", True),
+    ],
+)
+def test_whose_fault_it_is(error: MercadoPagoError, kind: str, counts: bool) -> None:
+    failure = failure_of(error)
+    assert failure.counts is counts
+    if kind != "unauthorized":
+        assert failure.kind == kind
+
+
+def test_an_unreadable_order_is_its_own_fault() -> None:
+    assert failure_of(UnreadableOrder("an amount is no number")).counts
+
+
+TROUBLE = Failure("server_error", "503", counts=False)
+
+
+@given(attempts=st.integers(1, 50), troubles=st.integers(0, 100), random=st.floats(0, 1, exclude_max=True))
+def test_provider_trouble_gives_the_attempt_back_and_waits_between_one_second_and_fifteen_minutes(
+    attempts: int, troubles: int, random: float
+) -> None:
+    settled = settle(claim(attempts=attempts, troubles=troubles), TROUBLE, random=random)
+    assert settled.attempts == attempts - 1
+    assert settled.troubles == troubles + 1
+    step = min(900.0, 2.0**troubles)
+    assert timedelta(seconds=step * 0.1) <= settled.due_at - NOW <= timedelta(seconds=step)
+    assert settled.quarantine_reason is None
+    assert settled.caught_up is False
+
+
+@pytest.mark.parametrize(("asked", "waits"), [(120.0, 120.0), (5000.0, 900.0)])
+def test_retry_after_is_honoured_up_to_fifteen_minutes(asked: float, waits: float) -> None:
+    settled = settle(claim(), Failure("rate_limited", "429", counts=False, retry_after_seconds=asked))
+    assert settled.due_at == NOW + timedelta(seconds=waits)
+
+
+@pytest.mark.parametrize(
+    ("hours", "others_succeed", "quarantined"), [(23.9, True, False), (24, True, True), (48, False, False)]
+)
+def test_the_same_trouble_for_a_day_is_quarantined_only_while_others_succeed(
+    hours: float, others_succeed: bool, quarantined: bool
+) -> None:
+    failing = claim(last_error="server_error: 503", failing_since=NOW - timedelta(hours=hours), troubles=30)
+    settled = settle(failing, TROUBLE, others_succeed=others_succeed)
+    assert (settled.quarantine_reason == "server_error") is quarantined
+
+
+def test_another_kind_of_trouble_begins_anew() -> None:
+    failing = claim(last_error="timeout: none", failing_since=NOW - timedelta(hours=30))
+    settled = settle(failing, TROUBLE, others_succeed=True)
+    assert (settled.quarantine_reason, settled.failing_since) == (None, NOW)
+
+
+NOT_FOUND = Failure("not_found", "404", counts=True)
+
+
+@pytest.mark.parametrize(("attempts", "most"), [(1, 2), (2, 4), (8, 256), (9, 300), (40, 300)])
+def test_not_found_backs_off_from_two_seconds_to_five_minutes(attempts: int, most: float) -> None:
+    failing = claim(attempts=attempts, last_error="not_found: 404", failing_since=NOW - timedelta(minutes=59))
+    settled = settle(failing, NOT_FOUND)
+    assert (settled.attempts, settled.quarantine_reason) == (attempts, None)
+    assert timedelta(seconds=most * 0.99) <= settled.due_at - NOW <= timedelta(seconds=most)
+
+
+def test_not_found_for_an_hour_is_quarantined() -> None:
+    failing = claim(attempts=9, last_error="not_found: 404", failing_since=NOW - timedelta(hours=1))
+    settled = settle(failing, NOT_FOUND)
+    assert (settled.quarantine_reason, settled.due_at, settled.caught_up) == ("not_found", None, True)
+
+
+def test_a_stored_order_in_quarantine_is_looked_at_daily() -> None:
+    failing = claim(trust=2, last_error="not_found: 404", failing_since=NOW - timedelta(hours=1))
+    assert settle(failing, NOT_FOUND).due_at == NOW + timedelta(hours=24)
+
+
+@pytest.mark.parametrize(("kind", "attempts"), [("bad_request", 2), ("unreadable", 5), ("unstorable", 5)])
+def test_an_orders_fault_has_so_many_chances(kind: str, attempts: int) -> None:
+    failure = Failure(kind, "why", counts=True)
+    for count in range(1, attempts + 1):
+        settled = settle(claim(attempts=count, last_error=f"{kind}: why", failing_since=NOW), failure)
+        assert (settled.quarantine_reason == kind) is (count == attempts)
+
+
+def test_another_fault_starts_counting_anew() -> None:
+    settled = settle(claim(attempts=9, last_error="not_found: 404"), Failure("bad_request", "400", counts=True))
+    assert (settled.attempts, settled.quarantine_reason) == (1, None)
+
+
+def test_provider_trouble_leaves_a_quarantine_alone_and_success_ends_it() -> None:
+    assert settle(claim(quarantined=True), TROUBLE).keeps_quarantine
+    success = settle_success("unchanged", NOW)
+    assert (success.keeps_quarantine, success.quarantine_reason, success.caught_up) == (False, None, True)
+    assert (success.attempts, success.troubles, success.failing_since, success.last_error) == (0, 0, None, None)
