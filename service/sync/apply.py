@@ -18,7 +18,7 @@ from service.orders.looks import next_look
 from service.sync.changes import Applied, DiscrepancyChange, StoredOrder, changes_within, decide, judge_again
 from service.sync.claims import QUERIES, Claim
 from service.sync.duplicates import duplicate_changes
-from service.sync.rows import change_row, event_data, order_row, part_rows, stored_order, to_json_text
+from service.sync.rows import change_row, order_row, part_rows, stored_order, to_json_text
 from service.sync.settle import Failure, Settlement, settle_failure, settle_success
 
 STALE_ANSWER_LOOK = timedelta(seconds=60)
@@ -91,13 +91,13 @@ async def _apply(database: Database, looks: Sequence[Look]) -> list[Outcome]:
 async def judge_stored(database: Database, ids: Sequence[str]) -> list[DiscrepancyChange]:
     """Re-evaluates stored orders whose rules are due, without a look: time alone can open a discrepancy."""
     async with database.transaction() as connection:
-        await _lock(connection, ids, set())
+        now = await _lock(connection, ids, set())
         rows = await connection.fetch(QUERIES.read_stored_orders, ids, ids)
         judged = []
         for row in rows:
             stored = stored_order(row)
             read = read_order(row["payload"].encode(), stored.order_id)
-            judged.append(judge_again(read.snapshot, stored, row["now"]))
+            judged.append(judge_again(read.snapshot, stored, now))
         changes = changes_within(judged)
         await connection.execute(
             QUERIES.refresh_orders,
@@ -105,8 +105,9 @@ async def judge_stored(database: Database, ids: Sequence[str]) -> list[Discrepan
             [None] * len(judged),
             [None] * len(judged),
             [one.rules_due_at for one in judged],
+            now,
         )
-        await _write_changes(connection, changes, {one.snapshot.order_id: one.version for one in judged})
+        await _write_changes(connection, now, changes, {one.snapshot.order_id: one.version for one in judged})
     return changes
 
 
@@ -115,7 +116,7 @@ async def _apply_in(connection: Any, looks: Sequence[Look], references: set[tupl
     stored: dict[str, StoredOrder] = {}
     if read:
         ids = [look.claim.order_id for look in read]
-        await _lock(connection, ids, references)
+        now = await _lock(connection, ids, references)
         stored = {
             one.order_id: one for one in map(stored_order, await connection.fetch(QUERIES.read_stored_orders, ids, []))
         }
@@ -129,12 +130,13 @@ async def _apply_in(connection: Any, looks: Sequence[Look], references: set[tupl
         } - references
         if moved:
             raise ReferenceMovedError(moved)
-    now: datetime = await connection.fetchval(QUERIES.database_now)
+    else:
+        now = await connection.fetchval(QUERIES.database_now)
     decided = {look.claim.order_id: _decide(look, stored.get(look.claim.order_id), now) for look in read}
-    await _write_orders(connection, read, decided)
+    await _write_orders(connection, now, read, decided)
     applied = list(decided.values())
     changes = changes_within(applied) + await duplicate_changes(connection, applied)
-    await _write_changes(connection, changes, {one.snapshot.order_id: one.version for one in applied})
+    await _write_changes(connection, now, changes, {one.snapshot.order_id: one.version for one in applied})
     settlements = [_settlement(look, decided.get(look.claim.order_id), now) for look in looks]
     settled = await _settle(connection, looks, settlements, decided)
     return [
@@ -178,11 +180,15 @@ def _settlement(look: Look, applied: Applied | None, now: datetime) -> Settlemen
     return settle_success(applied.outcome, due_at)
 
 
-async def _lock(connection: Any, order_ids: Iterable[str], references: Iterable[tuple[str, str]]) -> None:
-    """Takes every lock of the transaction at once and sorted: no two transactions can wait for each other."""
+async def _lock(connection: Any, order_ids: Iterable[str], references: Iterable[tuple[str, str]]) -> datetime:
+    """Takes every lock of the transaction at once and sorted: no two transactions can wait for each other.
+
+    Returns the time after the last of them was granted: what is written now carries it.
+    """
     keys = {_key("order", order_id) for order_id in order_ids}
     keys |= {_key("reference", account, reference) for account, reference in references}
-    await connection.execute(QUERIES.lock_keys, sorted(keys))
+    now: datetime = await connection.fetchval(QUERIES.lock_keys, sorted(keys))
+    return now
 
 
 def _key(*parts: str) -> int:
@@ -191,7 +197,7 @@ def _key(*parts: str) -> int:
     return int.from_bytes(digest.digest(), "big", signed=True)
 
 
-async def _write_orders(connection: Any, looks: Sequence[Look], decided: Mapping[str, Applied]) -> None:
+async def _write_orders(connection: Any, now: datetime, looks: Sequence[Look], decided: Mapping[str, Applied]) -> None:
     changed = [look for look in looks if decided[look.claim.order_id].outcome == "applied"]
     same = [one for one in decided.values() if one.outcome == "unchanged"]
     if changed:
@@ -212,14 +218,7 @@ async def _write_orders(connection: Any, looks: Sequence[Look], decided: Mapping
         applied = [decided[order_id] for order_id in ids]
         parts = part_rows(one.snapshot for one in applied)
         await connection.execute(
-            QUERIES.write_orders, to_json_text(rows), *(to_json_text(part) for part in parts), ids, payloads
-        )
-        await connection.execute(
-            QUERIES.write_order_events,
-            ids,
-            [one.account for one in applied],
-            [one.version for one in applied],
-            [event_data(one) for one in applied],
+            QUERIES.write_orders, to_json_text(rows), *(to_json_text(part) for part in parts), ids, payloads, now
         )
     if same:
         same.sort(key=lambda one: one.snapshot.order_id)
@@ -229,13 +228,16 @@ async def _write_orders(connection: Any, looks: Sequence[Look], decided: Mapping
             [one.stamp.updated_at for one in same],
             [one.stamp.claimed_at for one in same],
             [one.rules_due_at for one in same],
+            now,
         )
 
 
-async def _write_changes(connection: Any, changes: Sequence[DiscrepancyChange], versions: Mapping[str, int]) -> None:
+async def _write_changes(
+    connection: Any, now: datetime, changes: Sequence[DiscrepancyChange], versions: Mapping[str, int]
+) -> None:
     if changes:
         rows = [change_row(change, versions) for change in changes]
-        await connection.execute(QUERIES.change_discrepancies, to_json_text(rows))
+        await connection.execute(QUERIES.change_discrepancies, to_json_text(rows), now)
 
 
 async def _settle(

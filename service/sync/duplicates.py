@@ -53,13 +53,13 @@ async def duplicate_changes(connection: Any, applied: Sequence[Applied]) -> list
     if not touched:
         return []
     keys = sorted(touched)
-    rows = await connection.fetch(QUERIES.read_sale_heads, [key[0] for key in keys], [key[1] for key in keys])
+    ids = sorted({order_id for batch in touched.values() for order_id in batch})
+    rows = await connection.fetch(QUERIES.read_sale_heads, [key[0] for key in keys], [key[1] for key in keys], ids)
     heads: dict[Reference, list[Sale]] = {key: [] for key in keys}
     for row in rows:
-        heads[row["account"], row["external_reference"]].append(_sale(row))
-    involved = {order_id for ids in touched.values() for order_id in ids}
-    involved |= {sale.order_id for sales in heads.values() for sale in sales}
-    standing = [_open(row) for row in await connection.fetch(QUERIES.read_duplicates_open, sorted(involved))]
+        if row["kind"] == "sale":
+            heads[row["account"], row["external_reference"]].append(_sale(row))
+    standing = [_open(row) for row in rows if row["kind"] == "open"]
     here = {one.snapshot.order_id: one for one in applied}
     changes = []
     for key in keys:
@@ -67,10 +67,9 @@ async def duplicate_changes(connection: Any, applied: Sequence[Applied]) -> list
         if _earliest_changed(sales, affected, standing):
             sales = [_sale(row) for row in await connection.fetch(QUERIES.read_sale_group, *key)]
             affected |= {sale.order_id for sale in sales}
-            affected |= {one.order_id for one in standing if one.finding.subject_id in affected}
-            standing_here = [
-                _open(row) for row in await connection.fetch(QUERIES.read_duplicates_open, sorted(affected))
-            ]
+            rows = await connection.fetch(QUERIES.read_duplicates_open, sorted(affected))
+            standing_here = [_open(row) for row in rows]
+            affected |= {one.order_id for one in standing_here if one.finding.subject_id in affected}
         else:
             mine = [_sale_of(here[order_id]) for order_id in sorted(affected) if _reference(here[order_id]) == key]
             sales = list({sale.order_id: sale for sale in [*sales, *mine]}.values())
@@ -135,7 +134,7 @@ def _open(row: Record) -> OpenDiscrepancy:
             rule=DUPLICATE_SALE,
             subject_id=row["subject_id"],
             severity=row["severity"],
-            amount_at_stake=row["amount_at_stake"],
+            amount_at_stake=row["amount"],
             currency=row["currency"],
             expected=row["expected"],
             actual=row["actual"],

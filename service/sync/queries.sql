@@ -94,13 +94,16 @@ where s.order_id = locked.order_id;
 
 -- name: lock_keys
 -- Serialises everything that touches these orders and references, in one global order (the keys come sorted).
--- Advisory, so that intake, which only touches `sync`, never waits for an apply.
-select pg_advisory_xact_lock(k) from unnest($1::bigint[]) as k;
+-- Advisory, so that intake, which only touches `sync`, never waits for an apply. Tells the time after the last lock was
+-- granted: what is written with it comes later than all that was written under the same locks before.
+with locked as materialized (
+    select pg_advisory_xact_lock(k) from unnest($1::bigint[]) as k
+)
+select clock_timestamp() as now from (select count(*) as locks from locked) as granted where granted.locks >= 0;
 
 -- name: read_stored_orders
 -- What is stored of these orders: the fence, the history, first sights of refunds, open discrepancies.
 select
-    now() as now,
     o.order_id, o.account, o.type, o.external_reference, o.status, o.status_detail, o.currency, o.paid_amount,
     o.refunded_amount, o.is_sale, o.updated_at, o.payload_hash, o.history, o.version, o.claimed_at, o.first_seen_at,
     o.changed_at,
@@ -127,7 +130,7 @@ join cuadre.orders as o on o.order_id = wanted.order_id;
 select now();
 
 -- name: write_orders
--- Changed orders with all their parts and one version each, set-based. `$1` orders, `$2` payments, `$3` refunds,
+-- Changed orders with all their parts, and one version and one `order.changed` event each, set-based. `$1` orders, `$2` payments, `$3` refunds,
 -- `$4` chargebacks, `$5` cash-outs, each a JSON array; payloads travel apart (`$6` ids, `$7` texts) to be stored as
 -- they came. A part that the answer no longer shows stays, marked vanished.
 with incoming as (
@@ -137,7 +140,7 @@ with incoming as (
         status_detail text, total_amount numeric, currency text, country_code text, paid_amount numeric,
         refunded_amount numeric, is_sale boolean, created_at timestamptz, updated_at timestamptz,
         expires_at timestamptz, payload_hash text, payload_altered boolean, history jsonb, version integer,
-        claimed_at timestamptz, rules_due_at timestamptz, cause text, notification_id bigint
+        claimed_at timestamptz, rules_due_at timestamptz, cause text, notification_id bigint, event jsonb
     )
     join unnest($6::text[], $7::text[]) as p(order_id, payload) on p.order_id = r.order_id
 ),
@@ -151,8 +154,8 @@ stored as (
     select
         order_id, account, user_id, type, external_reference, description, status, status_detail, total_amount,
         currency, country_code, paid_amount, refunded_amount, is_sale, created_at, updated_at, expires_at,
-        payload::jsonb, decode(payload_hash, 'hex'), payload_altered, history, version, claimed_at, now(), now(),
-        now(), rules_due_at
+        payload::jsonb, decode(payload_hash, 'hex'), payload_altered, history, version, claimed_at, $8::timestamptz, $8::timestamptz,
+        $8::timestamptz, rules_due_at
     from incoming
     order by order_id
     on conflict (order_id) do update set
@@ -172,9 +175,15 @@ versions as (
         refunded_amount, updated_at, claimed_at, observed_at, cause, notification_id, payload
     )
     select
-        order_id, version, cuadre.period_of(now()), account, type, status, status_detail, total_amount, currency,
-        paid_amount, refunded_amount, updated_at, claimed_at, now(), cause, notification_id, payload::jsonb
+        order_id, version, cuadre.period_of($8::timestamptz), account, type, status, status_detail, total_amount, currency,
+        paid_amount, refunded_amount, updated_at, claimed_at, $8::timestamptz, cause, notification_id, payload::jsonb
     from incoming
+),
+announced as (
+    insert into cuadre.events (period, order_id, account, type, version, data, recorded_at)
+    select cuadre.period_of($8::timestamptz), order_id, account, 'order.changed', version, event, $8::timestamptz
+    from incoming
+    order by order_id
 ),
 shown_payments as (
     select * from jsonb_to_recordset($2::jsonb) as r(
@@ -190,7 +199,7 @@ stored_payments as (
     )
     select
         order_id, payment_id, position, status, status_detail, amount, paid_amount, refunded_amount, tip_amount,
-        currency, method_id, method_type, installments, provider, reference_id, expires_at, now()
+        currency, method_id, method_type, installments, provider, reference_id, expires_at, $8::timestamptz
     from shown_payments
     order by order_id, payment_id
     on conflict (order_id, payment_id) do update set
@@ -201,7 +210,7 @@ stored_payments as (
         reference_id = excluded.reference_id, expires_at = excluded.expires_at, vanished_at = null
 ),
 vanished_payments as (
-    update cuadre.payments as p set vanished_at = now()
+    update cuadre.payments as p set vanished_at = $8::timestamptz
     from incoming as i
     where p.order_id = i.order_id and p.vanished_at is null
       and not exists (
@@ -220,7 +229,7 @@ stored_refunds as (
         first_seen_at
     )
     select
-        order_id, refund_id, position, payment_id, status, status_detail, amount, currency, reference_id, now()
+        order_id, refund_id, position, payment_id, status, status_detail, amount, currency, reference_id, $8::timestamptz
     from shown_refunds
     order by order_id, refund_id
     on conflict (order_id, refund_id) do update set
@@ -229,7 +238,7 @@ stored_refunds as (
         reference_id = excluded.reference_id, vanished_at = null
 ),
 vanished_refunds as (
-    update cuadre.refunds as p set vanished_at = now()
+    update cuadre.refunds as p set vanished_at = $8::timestamptz
     from incoming as i
     where p.order_id = i.order_id and p.vanished_at is null
       and not exists (select from shown_refunds as s where s.order_id = p.order_id and s.refund_id = p.refund_id)
@@ -244,7 +253,7 @@ stored_chargebacks as (
     insert into cuadre.chargebacks as p (
         order_id, chargeback_id, position, payment_id, status, amount, currency, case_id, first_seen_at
     )
-    select order_id, chargeback_id, position, payment_id, status, amount, currency, case_id, now()
+    select order_id, chargeback_id, position, payment_id, status, amount, currency, case_id, $8::timestamptz
     from shown_chargebacks
     order by order_id, chargeback_id
     on conflict (order_id, chargeback_id) do update set
@@ -252,7 +261,7 @@ stored_chargebacks as (
         amount = excluded.amount, currency = excluded.currency, case_id = excluded.case_id, vanished_at = null
 ),
 vanished_chargebacks as (
-    update cuadre.chargebacks as p set vanished_at = now()
+    update cuadre.chargebacks as p set vanished_at = $8::timestamptz
     from incoming as i
     where p.order_id = i.order_id and p.vanished_at is null
       and not exists (
@@ -270,7 +279,7 @@ stored_cash_outs as (
     insert into cuadre.cash_outs as p (
         order_id, cash_out_id, position, status, status_detail, amount, currency, reference_id, first_seen_at
     )
-    select order_id, cash_out_id, position, status, status_detail, amount, currency, reference_id, now()
+    select order_id, cash_out_id, position, status, status_detail, amount, currency, reference_id, $8::timestamptz
     from shown_cash_outs
     order by order_id, cash_out_id
     on conflict (order_id, cash_out_id) do update set
@@ -278,7 +287,7 @@ stored_cash_outs as (
         amount = excluded.amount, currency = excluded.currency, reference_id = excluded.reference_id,
         vanished_at = null
 )
-update cuadre.cash_outs as p set vanished_at = now()
+update cuadre.cash_outs as p set vanished_at = $8::timestamptz
 from incoming as i
 where p.order_id = i.order_id and p.vanished_at is null
   and not exists (select from shown_cash_outs as s where s.order_id = p.order_id and s.cash_out_id = p.cash_out_id);
@@ -299,30 +308,57 @@ locked as (
 update cuadre.orders as o set
     updated_at = coalesce(seen.updated_at, o.updated_at),
     claimed_at = coalesce(seen.claimed_at, o.claimed_at),
-    fetched_at = case when seen.claimed_at is null then o.fetched_at else now() end,
+    fetched_at = case when seen.claimed_at is null then o.fetched_at else $5::timestamptz end,
     rules_due_at = seen.rules_due_at
 from seen
 join locked on locked.order_id = seen.order_id
 where o.order_id = seen.order_id;
 
 -- name: read_sale_heads
--- The two earliest sales of each reference: enough to know, without reading the whole group, who is the duplicate.
-select k.account, k.external_reference, h.order_id, h.created_at, h.amount, h.currency
-from unnest($1::text[], $2::text[]) as k(account, external_reference)
+-- The two earliest sales of each reference, and the open `duplicate_sale` discrepancies that stand on them or on the
+-- batch's orders (`$3`), and one that names each of these as the earliest: enough to know, without reading a whole
+-- group, who is the duplicate and whether the group has to be read.
+with heads as materialized (
+    select k.account, k.external_reference, h.order_id, h.created_at, h.amount, h.currency
+    from unnest($1::text[], $2::text[]) as k(account, external_reference)
+    cross join lateral (
+        select o.order_id, o.created_at, o.paid_amount - o.refunded_amount as amount, o.currency
+        from cuadre.orders as o
+        where o.account = k.account and o.external_reference = k.external_reference and o.is_sale
+          and o.external_reference <> ''
+        order by o.created_at, o.order_id
+        limit 2
+    ) as h
+),
+involved as materialized (
+    select order_id from heads
+    union
+    select unnest($3::text[])
+)
+select 'sale' as kind, account, external_reference, order_id, created_at, amount, currency, null::bigint as id,
+    null::text as subject_id, null::text as severity, null::text as expected, null::text as actual,
+    null::text as explanation
+from heads
+union all
+select distinct 'open', d.account, null, d.order_id, null::timestamptz, d.amount_at_stake, d.currency, d.id,
+    d.subject_id, d.severity, d.expected, d.actual, d.explanation
+from involved as i
 cross join lateral (
-    select o.order_id, o.created_at, o.paid_amount - o.refunded_amount as amount, o.currency
-    from cuadre.orders as o
-    where o.account = k.account and o.external_reference = k.external_reference and o.is_sale
-      and o.external_reference <> ''
-    order by o.created_at, o.order_id
-    limit 2
-) as h
-order by k.account, k.external_reference, h.created_at, h.order_id;
+    select * from cuadre.discrepancies as one
+    where one.order_id = i.order_id and one.rule = 'duplicate_sale' and one.resolved_at is null
+    union all
+    (
+        select * from cuadre.discrepancies as one
+        where one.subject_id = i.order_id and one.rule = 'duplicate_sale' and one.resolved_at is null
+        limit 1
+    )
+) as d
+order by 1 desc, 2, 3, 5, 4;
 
 -- name: read_duplicates_open
 -- Open `duplicate_sale` discrepancies that stand on these orders or name one of them as the earliest.
-select d.id, d.order_id, d.account, d.subject_id, d.severity, d.amount_at_stake, d.currency, d.expected, d.actual,
-    d.explanation
+select d.id, d.order_id, d.account, d.subject_id, d.severity, d.amount_at_stake as amount, d.currency, d.expected,
+    d.actual, d.explanation
 from cuadre.discrepancies as d
 where d.resolved_at is null and d.rule = 'duplicate_sale'
   and (d.order_id = any($1::text[]) or d.subject_id = any($1::text[]));
@@ -344,7 +380,7 @@ with changes as (
     )
 ),
 resolved as (
-    update cuadre.discrepancies as d set resolved_at = now(), refreshed_at = now()
+    update cuadre.discrepancies as d set resolved_at = $2::timestamptz, refreshed_at = $2::timestamptz
     from changes as c
     where c.change = 'resolved' and d.order_id = c.order_id and d.id = c.id and d.resolved_at is null
     returning d.id, d.order_id, d.account, d.rule, d.subject_id, d.severity, d.amount_at_stake, d.currency,
@@ -353,7 +389,7 @@ resolved as (
 refreshed as (
     update cuadre.discrepancies as d set
         severity = c.severity, amount_at_stake = c.amount_at_stake, currency = c.currency, expected = c.expected,
-        actual = c.actual, explanation = c.explanation, refreshed_at = now()
+        actual = c.actual, explanation = c.explanation, refreshed_at = $2::timestamptz
     from changes as c
     where c.change = 'refreshed' and d.order_id = c.order_id and d.id = c.id
 ),
@@ -363,7 +399,7 @@ opened as (
         opened_at, refreshed_at
     )
     select order_id, account, rule, subject_id, severity, amount_at_stake, currency, expected, actual, explanation,
-        now(), now()
+        $2::timestamptz, $2::timestamptz
     from changes
     where change = 'opened'
     order by order_id, rule, subject_id
@@ -383,22 +419,15 @@ announced as (
 )
 insert into cuadre.events (period, order_id, account, type, version, data, recorded_at)
 select
-    cuadre.period_of(now()), order_id, account, type, version,
+    cuadre.period_of($2::timestamptz), order_id, account, type, version,
     jsonb_build_object(
         'discrepancy_id', id, 'order_id', order_id, 'account', account, 'rule', rule, 'subject_id', subject_id,
         'severity', severity, 'amount_at_stake', amount_at_stake::text, 'currency', currency, 'expected', expected,
         'actual', actual, 'explanation', explanation
     ),
-    now()
+    $2::timestamptz
 from announced
 order by order_id, id;
-
--- name: write_order_events
--- One `order.changed` per version, in the version's own commit.
-insert into cuadre.events (period, order_id, account, type, version, data, recorded_at)
-select cuadre.period_of(now()), e.order_id, e.account, 'order.changed', e.version, e.data::jsonb, now()
-from unnest($1::text[], $2::text[], $3::integer[], $4::text[]) as e(order_id, account, version, data)
-order by e.order_id, e.version;
 
 -- name: settle_claims
 -- What became of each claim, on its `sync` row and in the fetch log. A lease that was lost settles nothing: whoever

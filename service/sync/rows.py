@@ -61,6 +61,7 @@ def order_row(
         "rules_due_at": one.rules_due_at,
         "cause": cause,
         "notification_id": notification_id,
+        "event": event_data(one),
     }
 
 
@@ -103,26 +104,24 @@ def change_row(change: DiscrepancyChange, versions: Mapping[str, int]) -> dict[s
     }
 
 
-def event_data(one: Applied) -> str:
+def event_data(one: Applied) -> dict[str, object]:
     """What `order.changed` tells a follower: the money and the lifecycle, no payer and no card."""
     snapshot, stored = one.snapshot, one.stored
-    return to_json_text(
-        {
-            "order_id": snapshot.order_id,
-            "account": one.account,
-            "version": one.version,
-            "type": snapshot.type,
-            "external_reference": snapshot.external_reference,
-            "status": snapshot.status,
-            "status_detail": snapshot.status_detail,
-            "previous_status": stored.status if stored else None,
-            "total_amount": snapshot.total_amount,
-            "paid_amount": one.paid_amount,
-            "refunded_amount": one.refunded_amount,
-            "currency": snapshot.currency,
-            "updated_at": snapshot.updated_at,
-        }
-    )
+    return {
+        "order_id": snapshot.order_id,
+        "account": one.account,
+        "version": one.version,
+        "type": snapshot.type,
+        "external_reference": snapshot.external_reference,
+        "status": snapshot.status,
+        "status_detail": snapshot.status_detail,
+        "previous_status": stored.status if stored else None,
+        "total_amount": snapshot.total_amount,
+        "paid_amount": one.paid_amount,
+        "refunded_amount": one.refunded_amount,
+        "currency": snapshot.currency,
+        "updated_at": snapshot.updated_at,
+    }
 
 
 def stored_order(row: Record) -> StoredOrder:

@@ -58,6 +58,8 @@ class Worker:
         self._held: dict[asyncio.Task[None], Claim] = {}
         self._in_flight: Counter[tuple[str, bool]] = Counter()
         self._database_is_down = False
+        # Whether the last round would have claimed more, had there been slots or an open gate.
+        self._wants_room = False
         self._batcher: NaturalBatcher[Look, Outcome] = NaturalBatcher(
             self._flush, name="apply", is_item_fault=_is_item_fault
         )
@@ -85,6 +87,7 @@ class Worker:
             self._database_is_back()
             for claim in claims:
                 self._serve(claim)
+            self._wants_room = not asked or len(claims) >= asked
             if len(claims) < asked or not asked:
                 await self._rest(asked)
 
@@ -129,7 +132,8 @@ class Worker:
     def _served(self, task: asyncio.Task[None]) -> None:
         claim = self._held.pop(task)
         self._in_flight[claim.account, claim.known] -= 1
-        self._wake.set()
+        if self._wants_room:
+            self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             # The lease runs out and somebody looks again; an order that does this every time is bounded by that.
             log.error("look_failed", order_id=claim.order_id, exc_info=error)
