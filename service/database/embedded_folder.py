@@ -25,9 +25,10 @@ _SOCKET_PATH_LIMIT: Final = 103  # bytes without the closing zero: macOS' limit;
 _SHORT: Final = Path("/tmp")  # noqa: S108 - for a private folder whose path is short
 _SOCKET_FOLDER_PREFIX: Final = "cuadre-"
 _LOG_LIMIT_BYTES: Final = 4 * 1024 * 1024
-_ENTRIES: Final = frozenset(
-    {"cluster", "cluster.unfinished", "password", "password.initdb", "server.log", "server.log.1", "lock", "run"}
-)
+_ENTRIES: Final = frozenset({
+    "cluster", "cluster.unfinished", "password", "password.initdb", "server.log", "server.log.1", "lock", "run",
+    "lost+found",  # in the root of a mounted volume
+})  # fmt: skip
 
 
 class DataFolder:
@@ -100,7 +101,7 @@ class DataFolder:
         if self._socket_folder is None:
             folder = self.path / "run"
             if len(os.fsencode(folder / f".s.PGSQL.{PORT}")) > _SOCKET_PATH_LIMIT:
-                folder = Path(tempfile.mkdtemp(prefix="cuadre-", dir="/tmp"))
+                folder = Path(tempfile.mkdtemp(prefix=_SOCKET_FOLDER_PREFIX, dir=_SHORT))
             self.make_for_server(folder)
             self._socket_folder = folder
         return self._socket_folder
