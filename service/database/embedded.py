@@ -46,7 +46,7 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "cluster_name": "cuadre",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    "password_encryption": "scram-sha-256",
+    "password_encryption": "scram-sha-256",  # nosec B105 - names a method
     # The default of a minute is too slow for a small table that is updated all the time.
     "autovacuum_naptime": "10s",
 }

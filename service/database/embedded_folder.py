@@ -22,7 +22,7 @@ PORT: Final = 5432  # names the socket's file, nothing else
 _LINUX: Final[bool] = sys.platform == "linux"
 _OTHER_SERVER_TIMEOUT_SECONDS: Final = 20.0
 _SOCKET_PATH_LIMIT: Final = 103  # bytes without the closing zero: macOS' limit; Linux allows 107
-_SHORT: Final = Path("/tmp")  # noqa: S108 - for a private folder whose path is short
+_SHORT: Final = Path("/tmp")  # noqa: S108 - for a private folder with a short path  # nosec B108
 _SOCKET_FOLDER_PREFIX: Final = "cuadre-"
 _LOG_LIMIT_BYTES: Final = 4 * 1024 * 1024
 _ENTRIES: Final = frozenset({

@@ -204,15 +204,15 @@ def test_an_interruption_while_starting_leaves_no_server(tmp_path: Path, monkeyp
 
 def test_the_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.setenv("HOME", "/home/ana")
+    monkeypatch.setenv("HOME", "/people/ana")
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
-    assert default_data_dir() == Path("/home/ana/.local/share/cuadre/postgres")
+    assert default_data_dir() == Path("/people/ana/.local/share/cuadre/postgres")
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
     assert default_data_dir() == Path("/data/cuadre/postgres")
     monkeypatch.setenv("XDG_DATA_HOME", "relative")
-    assert default_data_dir() == Path("/home/ana/.local/share/cuadre/postgres")
+    assert default_data_dir() == Path("/people/ana/.local/share/cuadre/postgres")
     monkeypatch.setattr("sys.platform", "darwin")
-    assert default_data_dir() == Path("/home/ana/Library/Application Support/cuadre/postgres")
+    assert default_data_dir() == Path("/people/ana/Library/Application Support/cuadre/postgres")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as somebody else, who may not get at it")
