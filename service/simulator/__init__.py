@@ -4,9 +4,13 @@ Start it: `python -m service.simulator --port 8090 --seed 1 --webhook-url http:/
 --secret S` or `create_app(SimulatorConfig(...))` / `await run(config)` of `service.simulator.server`.
 
 Provider API (as documented): `GET /v1/orders/{id}`, `GET /v1/orders` (search), `GET /users/me`, `POST /v1/orders`,
-`POST /v1/orders/{id}/cancel`, `POST /v1/orders/{id}/refund`. Tokens: those of `access_tokens`, and when none is set any
-bearer token (`DEFAULT_ACCESS_TOKEN` is the usual one); `TEST-` tokens always get the gateway's 403. An order of another
-*configured* seller is 404.
+`POST /v1/orders/{id}/cancel`, `POST /v1/orders/{id}/refund`; the legacy attended QR (`/mpmobile/instore/qr/...`,
+`/instore/qr/...`), `GET /merchant_orders/{id}` and `/search`, `GET /v1/payments/{id}` and `/search`, and
+`GET|POST /v1/payments/{id}/refunds`. What these accept and refuse, the rules of `/_sim/rules`, the buyer's side of the
+legacy QR (`/_sim/legacy/...`) and every interpretation of the fact sheets: docs/simulator.md.
+
+Tokens: those of `access_tokens`, and when none is set any bearer token (`DEFAULT_ACCESS_TOKEN` is the usual one);
+`TEST-` tokens always get the gateway's 403 from `/v1/orders`. An order of another *configured* seller is 404.
 
 Control API. Bodies are JSON objects, `?` marks optional members. Answers are JSON; errors are
 `{"error":{"code","message"}}` with 400 (body), 404 (no such order), 409 (the order's state forbids it).
@@ -20,8 +24,8 @@ for refunds that are processing or failed), `false`, or an action text such as `
          test?: false (ORDTST id, live_mode false), description?, expiration_time?: "PT15M", created_date?: RFC 3339,
          site?: MLA|MLB|MLC|MLM|MLU|MCO|MPE, currency?, user_id?, application_id?, mode?: static|dynamic|hybrid,
          external_pos_id?, terminal_id?, items?: [...], discounts?: [{type, new_total_amount}],
-         payment_method?: {id, type, installments?}, paid_amount?, tip_amount?, refunds?: ["30.00", "70.00"],
-         quirks?: [...], overrides?: {deep merge}}
+         payment_method?: {id, type, installments?}, payment_detail? (why it failed), paid_amount?, tip_amount?,
+         refunds?: ["30.00", "70.00"], quirks?: [...], overrides?: {deep merge}}
         status is any of created, at_terminal, processing, action_required, processed, partially_refunded, refunded,
         expired, canceled, failed, charged_back: the order goes there step by step, only the last step is announced.
         status_detail replaces the detail of that last step.
@@ -55,15 +59,25 @@ for refunds that are processing or failed), `false`, or an action text such as `
 Faults.
 
     POST /_sim/faults   {"get_order": {...} or [{...}, ...], "search": ..., "me": ..., "create": ..., "refund": ...,
-                         "cancel": ..., "*": ..., "notification": {...}, "indexing_lag_seconds": 0, "replace"?: false}
+                         "cancel": ..., "legacy_create": ..., "legacy_get": ..., "legacy_delete": ...,
+                         "merchant_order": ..., "merchant_order_search": ..., "payment": ..., "payment_search": ...,
+                         "payment_refund": ..., "payment_refunds": ... (their list), "*": ..., "not_yet": {...},
+                         "notification": {...}, "indexing_lag_seconds": 0, "replace"?: false}
         A member replaces what was set under that name, the rest stays (replace: true forgets the rest); {} under a name
         resets it, an empty body resets all. Answers (as GET /_sim/faults) what is in force.
-        per operation: {status?, rate?: 1.0, count?: only the next n hits, latency_ms?: n or [min, max], order_id?,
+        per operation: {status?, rate?: 1.0, count?: only the next n hits, latency_ms?: n or [min, max], order_id? (or
+            payment id, merchant order id, external_pos_id of the path),
             retry_after?: 5 (seconds) or any text, retry_after_date?: 5 (as HTTP-date), code?, message?,
             body?: garbage|html|empty|array|truncated|cut|foreign|stale|oversized|hang|disconnect,
-            size_bytes? (of oversized: 16 MiB), when?: before|after (POST: the call took effect, its answer is lost)}
+            size_bytes? (of oversized: 16 MiB),
+            when?: before|after (of a write: the call took effect, its answer is lost)}
             All entries that hit add their latency, the first one with a status or body decides the answer. Latency of
-            a POST comes after its effect, so that its webhook overtakes the answer.
+            a write comes after its effect, so that its webhook overtakes the answer, and its idempotency key is in use
+            (423) until then. An answer lost without an effect is `before` (the default) with `disconnect` or `hang`.
+        not_yet: {cancel?: {...}, refund?: {...}}, each {code?: one or several to draw from, rate?: 1.0, seconds?: 5
+            (simulated, since the creation or the payment), times?: n (per order)}: refusals that pass, with the same
+            key, too. Codes: processor_communication_error (cancel's default), post_processing_operation_pending (409),
+            unprocessable_entity (422, refund's default), order_payment_not_yet_enabled_for_refund (425).
         notification: {drop?, duplicate?, reorder?, legacy? (rates 0..1), delay_ms? (at most), duplicate_gap_ms?: 2000,
             reorder_hold_ms?: 2000, sign?: lowercase|verbatim|wrong|none|ms|no_request_id or {variant: rate},
             clock_skew_seconds?: 0}
@@ -94,6 +108,8 @@ The rest.
                         status null: no answer was given
     POST /_sim/clock    {advance_seconds?, set?: RFC 3339, speed?: 1.0 (0 freezes)}; answers (as GET) {"now", "speed"}.
                         Expiries and retries follow it; delays, latencies and time-outs are real time.
+    GET|POST /_sim/rules, GET /_sim/legacy, POST /_sim/legacy/{external_pos_id}/{act}, GET /_sim/places
+                        see docs/simulator.md
     POST /_sim/reset    {seed?}: forgets orders, faults, logs, keys and deliveries, and restores the clock
 
 Deterministic from the seed: every draw (id, amount, payment method, reference, fault, delay) is keyed by what it is

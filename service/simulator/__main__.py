@@ -28,6 +28,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> SimulatorConfig:
     parser.add_argument("--user-id", default=usual.user_id, help="the seller")
     parser.add_argument("--application-id", default=usual.application_id)
     parser.add_argument("--site", choices=sorted(SITES), default=usual.site, help="the seller's country")
+    parser.add_argument("--pos", action="append", metavar="EXTERNAL_ID", help="a point of sale (default: any name)")
+    parser.add_argument("--terminal", action="append", metavar="TERMINAL_ID", help="a terminal (default: any name)")
     parser.add_argument("--start-at", type=parse_time, default=None, help="RFC 3339 time the clock starts at")
     parser.add_argument("--speed", type=float, default=1.0, help="simulated seconds per second, 0 is frozen")
     parser.add_argument("--time-compression", type=float, default=1.0, help="divides the waits between retries")
@@ -45,6 +47,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> SimulatorConfig:
             user_id=given.user_id,
             application_id=given.application_id,
             site=given.site,
+            known_pos=None if given.pos is None else tuple(given.pos),
+            known_terminals=None if given.terminal is None else tuple(given.terminal),
             start_at=given.start_at,
             speed=given.speed,
             time_compression=given.time_compression,

@@ -26,6 +26,7 @@ class SimulatorConfig:
 
     `access_tokens` maps a token to the seller it speaks for; empty: any token speaks for everyone.
     `webhook_url` and `webhook_secret`: without the first nothing is delivered, without the second nothing is signed.
+    `known_pos` and `known_terminals` are all there are (`None`: any name will do).
     `currency` overrides the one of the `site`. `start_at` and `speed` set the simulated clock (`None`: now).
     `time_compression` divides the waits of the retry ladder, `timeout_compression` the sender's 22 s and 5 s.
     """
@@ -40,6 +41,8 @@ class SimulatorConfig:
     application_id: str = "5512340987654321"
     site: str = "MLA"
     currency: str | None = None
+    known_pos: tuple[str, ...] | None = None
+    known_terminals: tuple[str, ...] | None = None
     start_at: datetime | None = None
     speed: float = 1.0
     time_compression: float = 1.0

@@ -116,6 +116,7 @@ async def create(request: web.Request) -> web.Response:
     else:
         order, event = world.ledger.create(read_spec(body), world.clock.now())
         world.happened(order, event, notify)
+        world.took_place(order)
     return json_response(201, order.rendered)
 
 

@@ -18,6 +18,17 @@ DEFAULT_ERRORS: dict[int, tuple[str, str]] = {
     429: ("too_many_requests", "Too many requests."),
 }
 """What a status says when nothing else is asked for."""
+NOT_YET_MESSAGES = {
+    "processor_communication_error": DEFAULT_ERRORS[409][1],
+    "unprocessable_entity": DEFAULT_ERRORS[422][1],
+    "post_processing_operation_pending": "The payment is still being processed. Try again shortly.",
+    "order_payment_not_yet_enabled_for_refund": DEFAULT_ERRORS[425][1],
+}
+
+
+def message_of(status: int, code: str) -> str:
+    """What a refusal says that is over after a while."""
+    return NOT_YET_MESSAGES.get(code) or DEFAULT_ERRORS[status][1]
 
 
 def json_response(status: int, body: bytes, headers: dict[str, str] | None = None) -> web.Response:
@@ -64,3 +75,29 @@ def default_error(status: int, code: str | None = None, message: str | None = No
         return policy_agent()
     usual = DEFAULT_ERRORS.get(status, ("internal_error", "An internal error occurred. Try again later."))
     return error(status, code or usual[0], message or usual[1])
+
+
+def legacy_error(status: int, code: str, message: str, number: int | None = None) -> web.Response:
+    """An error of the older APIs: `{message, error, status, cause: [{code, description}]}` (orders sheet, §8.1)."""
+    cause = [] if number is None else [{"code": number, "description": message}]
+    return json_response(status, dump_json({"message": message, "error": code, "status": status, "cause": cause}))
+
+
+def in_store_error(status: int, code: str, message: str) -> web.Response:
+    """An error of the legacy attended QR: `{error, message, status, causes}` (legacy fact sheet, §1)."""
+    return json_response(status, dump_json({"error": code, "message": message, "status": status, "causes": []}))
+
+
+LEGACY_ERRORS: dict[int, tuple[str, str]] = {
+    400: ("bad_request", "bad request"),
+    401: ("unauthorized", "invalid access token"),
+    403: ("forbidden", "forbidden"),
+    404: ("not_found", "resource not found"),
+    429: ("too_many_requests", "local rate limited"),
+}
+
+
+def default_legacy_error(status: int, code: str | None = None, message: str | None = None) -> web.Response:
+    """What the older APIs say with `status` when a fault asks for it."""
+    usual = LEGACY_ERRORS.get(status, ("internal_error", "internal error"))
+    return legacy_error(status, code or usual[0], message or usual[1])

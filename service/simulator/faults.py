@@ -5,10 +5,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from . import not_yet
 from .draws import Draws
 from .signing import SIGN_VARIANTS
 
-OPERATIONS = ("get_order", "search", "me", "create", "refund", "cancel", "*")
+LEGACY_OPERATIONS = (
+    "legacy_create",
+    "legacy_get",
+    "legacy_delete",
+    "merchant_order",
+    "merchant_order_search",
+    "payment",
+    "payment_search",
+    "payment_refund",
+    "payment_refunds",
+)
+OPERATIONS = ("get_order", "search", "me", "create", "refund", "cancel", *LEGACY_OPERATIONS, "*")
 BODIES = (
     "garbage",
     "html",
@@ -80,11 +92,13 @@ class FaultPlan:
         self._left: dict[tuple[str, int], int] = {}
         self.notification = NotificationFaults()
         self.indexing_lag_seconds = 0.0
+        self.not_yet = not_yet.NotYet(draws)
 
     def reset(self) -> None:
         """Nothing goes wrong any more. What was counted stays counted, so that later draws are new ones."""
         self._api.clear()
         self._left.clear()
+        self.not_yet.reset()
         self.notification = NotificationFaults()
         self.indexing_lag_seconds = 0.0
 
@@ -98,6 +112,7 @@ class FaultPlan:
         api: dict[str, list[ApiFault]] = {}
         notification: NotificationFaults | None = None
         lag: float | None = None
+        too_soon = not_yet.read(body.get("not_yet") or {})
         for name, value in body.items():
             if name in OPERATIONS:
                 entries = value if isinstance(value, list) else [value]
@@ -106,12 +121,14 @@ class FaultPlan:
                 notification = _notification_faults(value or {})
             elif name == "indexing_lag_seconds":
                 lag = _number(name, value or 0)
-            elif name != "replace":
+            elif name not in {"replace", "not_yet"}:
                 raise ValueError(f"unknown member {name!r}; expected one of {', '.join(OPERATIONS)}, notification")
         if not body or body.get("replace"):
             self.reset()
         for name, faults in api.items():
             self._set(name, faults)
+        if "not_yet" in body:
+            self.not_yet.set(too_soon)
         self.notification = notification or self.notification
         self.indexing_lag_seconds = self.indexing_lag_seconds if lag is None else lag
 
@@ -125,6 +142,7 @@ class FaultPlan:
             for name, faults in self._api.items()
         }
         described["notification"] = _described(self.notification)
+        described["not_yet"] = self.not_yet.describe()
         described["indexing_lag_seconds"] = self.indexing_lag_seconds
         return described
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
+from itertools import islice
 
 RETENTION = timedelta(hours=24)
 MAX_KEY_LENGTH = 128
@@ -24,7 +25,11 @@ class KeyInUse(Exception):  # noqa: N818 - names what happened
 
 
 class IdempotencyStore:
-    """Keys of 24 simulated hours, per seller. Only successes are kept: a refused request may come again."""
+    """Keys of 24 simulated hours, per seller.
+
+    What took effect is kept: successes, and the 402 of an order that was made and declined. A refused request may come
+    again, also as another one.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str], _Kept] = {}
@@ -41,7 +46,9 @@ class IdempotencyStore:
         fingerprint = sha256(request).digest()
         kept = self._kept.get((seller, key))
         if kept is None or now - kept.at >= RETENTION:
+            self._kept.pop((seller, key), None)
             self._kept[seller, key] = _Kept(fingerprint, now)
+            self._forget_old(now)
             return None
         if kept.fingerprint != fingerprint:
             raise KeyReused
@@ -50,11 +57,17 @@ class IdempotencyStore:
         return kept.answer
 
     def end(self, seller: str, key: str, status: int, body: bytes) -> None:
-        """Keep the answer of a request that succeeded; let the key go when it did not."""
+        """Keep the answer of a request that took effect; let the key go when it did not."""
         kept = self._kept.get((seller, key))
         if kept is None:
             return
-        if 200 <= status < 300:
+        if 200 <= status < 300 or status == 402:
             kept.answer = status, body
         else:
             del self._kept[seller, key]
+
+    def _forget_old(self, now: datetime) -> None:
+        """Let go of keys beyond their time, so that a long run does not grow; the oldest come first."""
+        for name, kept in list(islice(self._kept.items(), 2)):
+            if now - kept.at >= RETENTION and kept.answer is not None:
+                del self._kept[name]

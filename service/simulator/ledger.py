@@ -18,6 +18,7 @@ from .draws import Draws
 from .merge import copied, deep_merge
 from .money import CENT, Json
 from .payloads import date_step, dump_json, expires_at, new_order, payments_of, shown
+from .places import Place, place_of
 from .spec import OrderSpec
 
 Change = Callable[[Json, lifecycle.Chance], str | None]
@@ -30,6 +31,7 @@ _NO_DATE = datetime(1970, 1, 1, tzinfo=UTC)
 class SimulatedOrder:
     """One order. `version` counts its changes, 1 at creation; `rendered` is what a GET answers, `previous` did before.
 
+    `paid_at` is when money landed on it, `place` where it stands while it is open.
     `key` names the order in draws, `owner` the seller who alone may read it (`None`: anyone), `indexed_at` the moment
     from which the search's lag is counted.
     """
@@ -46,6 +48,8 @@ class SimulatedOrder:
     previous: bytes = b""
     created_at: datetime = _NO_DATE
     expiry_due: datetime | None = None
+    paid_at: datetime | None = None
+    place: Place | None = None
 
     @property
     def status(self) -> str:
@@ -68,10 +72,12 @@ class Ledger:
         self._by_creation: list[tuple[datetime, str]] = []
         self._expiries: list[tuple[datetime, str]] = []
         self._references: Counter[str] = Counter()
+        self._places: dict[Place, dict[str, SimulatedOrder]] = {}
+        self._newest: dict[Place, SimulatedOrder] = {}
 
     def reset(self) -> None:
         """Forget every order."""
-        for book in (self.orders, self._by_creation, self._expiries, self._references):
+        for book in (self.orders, self._by_creation, self._expiries, self._references, self._places, self._newest):
             book.clear()
 
     def create(self, spec: OrderSpec, now: datetime) -> tuple[SimulatedOrder, str | None]:
@@ -131,6 +137,19 @@ class Ledger:
         """Every order, oldest first."""
         return (self.orders[order_id] for _, order_id in self._by_creation)
 
+    def open_at(self, place: Place) -> list[SimulatedOrder]:
+        """The unpaid orders that stand at a place, the one that came last at the end."""
+        return list(self._places.get(place, {}).values())
+
+    def shown_at(self, place: Place) -> SimulatedOrder | None:
+        """The order that came there last, while it is open: one that was replaced is never shown again."""
+        order = self._newest.get(place)
+        return order if order is not None and order.place == place else None
+
+    def places(self) -> dict[Place, list[SimulatedOrder]]:
+        """All places where unpaid orders stand."""
+        return {place: list(orders.values()) for place, orders in self._places.items() if orders}
+
     def neighbour_of(self, order_id: str) -> SimulatedOrder | None:
         """Another order than this one: the one created next, else before."""
         order = self.orders.get(order_id)
@@ -175,6 +194,8 @@ class Ledger:
     def _apply(self, order: SimulatedOrder, change: Change, at: datetime) -> str | None:
         body = copied(order.body)
         event = change(body, lifecycle.Chance(at, self.draws, order.key, order.version + 1))
+        if body.get("status") in lifecycle.PAID and order.status not in lifecycle.PAID:
+            order.paid_at = at
         order.body = body
         order.version += 1
         self._date(order, at)
@@ -196,6 +217,19 @@ class Ledger:
             order.created_at = created_at
         self.orders[order.order_id] = order
         self._schedule_expiry(order)
+        self._place(order)
+
+    def _place(self, order: SimulatedOrder) -> None:
+        """Remember open orders by where they stand."""
+        place = place_of(order.body) if order.status in lifecycle.OPEN else None
+        if place == order.place:
+            return
+        if order.place is not None:
+            self._places[order.place].pop(order.order_id, None)
+        if place is not None:
+            self._places.setdefault(place, {})[order.order_id] = order
+            self._newest[place] = order
+        order.place = place
 
     def _schedule_expiry(self, order: SimulatedOrder) -> None:
         ends = expires_at(order.body) if order.status in lifecycle.OPEN else None
@@ -236,11 +270,11 @@ def _steps(spec: OrderSpec) -> list[Change]:
     simple: dict[str, list[Change]] = {
         "created": [],
         "at_terminal": [lambda body, _: lifecycle.terminal(body)],
-        "processing": [lambda body, _: lifecycle.processing(body, status_detail=detail)],
+        "processing": [lambda body, _: lifecycle.processing(body, status_detail=detail or spec.payment_detail)],
         "action_required": [lambda body, _: lifecycle.action_required(body, status_detail=detail)],
         "expired": [lambda body, _: lifecycle.expire(body)],
         "canceled": [lambda body, _: lifecycle.cancel(body)],
-        "failed": [lifecycle.fail],
+        "failed": [lambda body, chance: lifecycle.fail(body, chance, status_detail=spec.payment_detail)],
         "processed": [pay],
         "charged_back": [pay, lambda body, chance: lifecycle.chargeback(body, chance, status=detail or "in_process")],
     }

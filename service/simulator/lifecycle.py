@@ -4,7 +4,7 @@ Each change alters the body in place, leaves its dates alone, and returns the no
 (`order.<event>`, or `None`). One that the order's state forbids raises `Forbidden`; the ledger then keeps the old body.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -175,6 +175,21 @@ def end_refund(body: Json, refund_id: str, status: str) -> None:
             _show_refunds(body)
             return
     raise Forbidden("transaction_not_found", f"the order has no refund {refund_id}")
+
+
+def is_processing(body: Json, refund_id: str) -> bool:
+    """Whether the order has such a refund, and it has not ended."""
+    return any(one.get("id") == refund_id and one.get("status") == "processing" for one in records_of(body, "refunds"))
+
+
+def ending(refund_id: str, status: str) -> Callable[[Json, Chance], str | None]:
+    """The change that ends a refund which was `processing`."""
+
+    def change(body: Json, _chance: Chance) -> str | None:
+        end_refund(body, refund_id, status)
+        return event_of(body) if status == "processed" else None
+
+    return change
 
 
 def _refund_targets(body: Json, payment_id: str | None) -> list[Json]:

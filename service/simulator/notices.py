@@ -14,7 +14,8 @@ ORDER_AGENT = "MercadoPago WebHook v1.0 order"
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One message to deliver. `data_id` is what the signature covers; `sign` and `secret` override the usual ones."""
+    """One message to deliver. `data_id` is what the signature covers; `sign`, `secret` and `url` override the
+    usual ones."""
 
     topic: str
     query: tuple[tuple[str, str], ...]
@@ -27,6 +28,7 @@ class Notice:
     headers: dict[str, str] = field(default_factory=dict)
     sign: str | None = None
     secret: str | None = None
+    url: str | None = None
 
 
 def order_notice(

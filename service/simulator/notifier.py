@@ -27,7 +27,7 @@ _SUCCESS = frozenset({200, 201})
 
 
 class Notifier:
-    """Delivers to one webhook URL, at most `delivery_concurrency` messages at a time."""
+    """Delivers to the webhook URL, or the one a notice names, at most `delivery_concurrency` messages at a time."""
 
     def __init__(self, config: SimulatorConfig, clock: SimulatedClock, draws: Draws, faults: FaultPlan) -> None:
         self.url = config.webhook_url
@@ -67,22 +67,30 @@ class Notifier:
     def announce(self, order: SimulatedOrder, action: str) -> None:
         """Send word of an order's present state, through whatever faults are in force."""
         faults = self._faults.notification
-        notice = order_notice(order, action, self._draws)
+        about, delay = self.announce_notice(order_notice(order, action, self._draws), order.key)
+        if delay is not None and self._draws.fraction("legacy", *about) < faults.legacy:
+            legacy = feed_notice("merchant_order", str(36 * 10**9 + self._draws.below(10**9, "legacy-id", *about)))
+            self._start(self._delivery(legacy, (*about, "legacy")), delay)
+
+    def announce_notice(self, notice: Notice, key: str) -> tuple[tuple[object, ...], float | None]:
+        """Send one message through the faults in force. Returns what its draws are about, and its delay unless lost.
+
+        `key` names in draws whom it is about; the notice's `order_id` is what its tally is kept under.
+        """
+        faults = self._faults.notification
         self.log.announced(notice)
-        about = (order.key, self.log.tallies[order.order_id].notifications)
+        about = (key, self.log.tallies[notice.order_id or ""].notifications)
         delivery = self._delivery(notice, about)
         if self._draws.fraction("drop", *about) < faults.drop:
             self.log.ended(delivery, "dropped", None, self._clock.now())
-            return
+            return about, None
         delay = self._draws.below(faults.delay_ms + 1, "delay", *about) / 1000
         held = self._draws.fraction("reorder", *about) < faults.reorder
         self._start(delivery, delay, faults.reorder_hold_ms / 1000 if held else None)
         if self._draws.fraction("duplicate", *about) < faults.duplicate:
             gap = self._draws.below(faults.duplicate_gap_ms + 1, "gap", *about) / 1000
             self._start(self._delivery(notice, (*about, "copy"), duplicate=True), delay + gap)
-        if self._draws.fraction("legacy", *about) < faults.legacy:
-            legacy = feed_notice("merchant_order", str(36 * 10**9 + self._draws.below(10**9, "legacy-id", *about)))
-            self._start(self._delivery(legacy, (*about, "legacy")), delay)
+        return about, delay
 
     def send(self, notice: Notice, *, retry: bool) -> tuple[Delivery, asyncio.Task[None] | None]:
         """Send one message past all faults. The task (none without a webhook URL) ends with its last attempt."""
@@ -137,7 +145,7 @@ class Notifier:
     def _start(
         self, delivery: Delivery, delay_seconds: float = 0.0, hold_seconds: float | None = None
     ) -> asyncio.Task[None] | None:
-        if self.url is None:
+        if delivery.notice.url is None and self.url is None:
             self.log.ended(delivery, "no_webhook_url", None, self._clock.now())
             return None
         self._enter(delivery, QUEUED)
@@ -196,13 +204,14 @@ class Notifier:
                 self._held[notice.order_id or ""].append((version, overtaken))
 
     async def _post(self, delivery: Delivery) -> tuple[str, int | None]:
-        if self._session is None or self.url is None:
-            return "no_webhook_url", None
         notice, config = delivery.notice, self._config
+        url = notice.url or self.url
+        if self._session is None or url is None:
+            return "no_webhook_url", None
         seconds = config.retry_timeout_seconds if delivery.attempt else config.first_timeout_seconds
         try:
             async with self._session.post(
-                URL(self.url).extend_query(notice.query),
+                URL(url).extend_query(notice.query),
                 data=notice.body,
                 headers=self._headers(delivery),
                 allow_redirects=False,

@@ -34,6 +34,17 @@ def dump_json(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def load_json(text: bytes) -> Any:
+    """What a request's body says. Raises `ValueError`, also for what could not be sent back or is nested too deep."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if b"\\u" in text:
+        dump_json(value)  # half a surrogate pair cannot be written as UTF-8
+    return value
+
+
 def new_order(spec: OrderSpec, config: SimulatorConfig, draws: Draws, key: str, at: datetime) -> Json:
     """The body of an order `created` at `at`. Draws are keyed by `key`."""
     site = SITES[spec.site or config.site]

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from . import errors
-from .faults import ApiFault
+from .faults import LEGACY_OPERATIONS, ApiFault
 from .ids import is_order_id
 from .ledger import SimulatedOrder
 from .money import SITES
@@ -20,6 +20,10 @@ from .world import WORLD, World
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 GARBAGE = b'\x00\xff\xfe{"id": not json at all'
+LATENCY = web.RequestKey("latency_seconds", float)
+"""Where a write finds the wait that faults ask of it."""
+TARGETS = ("order_id", "payment_id", "merchant_order_id", "external_pos_id")
+"""The parts of a path that say what a call is about."""
 HTML = b"<html><head><title>502 Bad Gateway</title></head><body><center>nginx</center></body></html>"
 
 
@@ -37,12 +41,12 @@ def provider_route(operation: str, handler: Handler) -> Handler:
         fault: ApiFault | None = None
         try:
             world.expire_due()
-            order_id = request.match_info.get("order_id")
-            order = world.ledger.orders.get(order_id) if order_id else None
-            subject = order.key if order else order_id or ""
-            effect = world.faults.decide(operation, subject, order_id)
+            target = next((request.match_info[name] for name in TARGETS if name in request.match_info), None)
+            order = world.ledger.orders.get(target) if target else None
+            subject = order.key if order else target or ""
+            effect = world.faults.decide(operation, subject, target)
             fault = effect.fault
-            response = await _with_fault(world, request, handler, fault, effect.latency_seconds)
+            response = await _with_fault(operation, request, handler, fault, effect.latency_seconds)
             status = response.status
             if not response.prepared:
                 response.headers["Date"] = http_date(world.clock.now())
@@ -67,42 +71,56 @@ def provider_route(operation: str, handler: Handler) -> Handler:
 
 
 async def _with_fault(
-    world: World, request: web.Request, handler: Handler, fault: ApiFault | None, latency_seconds: float
+    operation: str, request: web.Request, handler: Handler, fault: ApiFault | None, latency_seconds: float
 ) -> web.StreamResponse:
     """Latency of a read comes before the answer is looked up, that of a write after it took effect."""
-    takes_effect = request.method == "POST" and (fault is None or fault.when == "after")
-    response = await handler(request) if takes_effect else None
-    if latency_seconds > 0:
-        await asyncio.sleep(latency_seconds)
+    response = None
+    request[LATENCY] = latency_seconds
+    if request.method != "GET" and (fault is None or fault.when == "after"):
+        response = await handler(request)
+    await asyncio.sleep(request.pop(LATENCY, 0.0))
     if fault is not None:
-        return await _faulty(world, request, fault)
+        return await _faulty(operation, request, handler, fault, response)
     return response if response is not None else await handler(request)
 
 
-async def _faulty(world: World, request: web.Request, fault: ApiFault) -> web.StreamResponse:
-    """The answer of a call that a fault has hit."""
+async def _faulty(
+    operation: str, request: web.Request, handler: Handler, fault: ApiFault, response: web.StreamResponse | None
+) -> web.StreamResponse:
+    """The answer of a call that a fault has hit. `response` is what a write would have been answered."""
+    world = request.app[WORLD]
     order = world.ledger.orders.get(request.match_info.get("order_id", ""))
-    good = order.rendered if order else dump_json({"data": [], "paging": {"total": "0"}})
     status = fault.status or 200
     if fault.body in {"hang", "disconnect"}:
         if fault.body == "hang":
             await _hang(world)
         raise _closed(request)
-    if fault.body == "cut":
-        return await _cut(request, status, good)
     if fault.body is None:
-        response = errors.default_error(status, fault.code, fault.message)
+        words = errors.default_legacy_error if operation in LEGACY_OPERATIONS else errors.default_error
+        answer = words(status, fault.code, fault.message)
     elif fault.body == "html":
-        response = web.Response(status=status, body=HTML, content_type="text/html")
+        answer = web.Response(status=status, body=HTML, content_type="text/html")
     else:
-        response = errors.json_response(status, _odd_body(world, order, good, fault))
+        if response is None and operation in LEGACY_OPERATIONS and request.method == "GET":
+            response = await handler(request)
+        good = _good_body(order, response)
+        if fault.body == "cut":
+            return await _cut(request, status, good)
+        answer = errors.json_response(status, _odd_body(world, order, good, fault))
     if 300 <= status < 400:
-        response.headers["Location"] = "https://www.mercadopago.com/maintenance"
+        answer.headers["Location"] = "https://www.mercadopago.com/maintenance"
     if fault.retry_after is not None:
-        response.headers["Retry-After"] = fault.retry_after
+        answer.headers["Retry-After"] = fault.retry_after
     if fault.retry_after_date is not None:
-        response.headers["Retry-After"] = http_date(world.clock.now() + timedelta(seconds=fault.retry_after_date))
-    return response
+        answer.headers["Retry-After"] = http_date(world.clock.now() + timedelta(seconds=fault.retry_after_date))
+    return answer
+
+
+def _good_body(order: SimulatedOrder | None, response: web.StreamResponse | None) -> bytes:
+    """What is bent: the answer a write would have got, else the order, else a search that found nothing."""
+    if isinstance(response, web.Response) and isinstance(response.body, bytes):
+        return response.body
+    return order.rendered if order else dump_json({"data": [], "paging": {"total": "0"}})
 
 
 def _odd_body(world: World, order: SimulatedOrder | None, good: bytes, fault: ApiFault) -> bytes:

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from . import control, control_world, provider, writes
+from . import control, control_legacy, control_world, legacy_api, legacy_reads, provider, writes
 from .config import DEFAULT_ACCESS_TOKEN, DEFAULT_WEBHOOK_URL, SimulatorConfig
 from .world import WORLD, World
 
@@ -19,7 +19,8 @@ def create_app(config: SimulatorConfig) -> web.Application:
     """The simulated provider with its control API. `app[WORLD]` is its state, for tests in the same process."""
     app = web.Application(client_max_size=MAX_REQUEST_BYTES)
     app[WORLD] = World(config)
-    app.add_routes([*provider.routes(), *writes.routes(), *control.routes(), *control_world.routes()])
+    for part in (provider, writes, legacy_api, legacy_reads, control, control_world, control_legacy):
+        app.add_routes(part.routes())
     app.cleanup_ctx.append(_run_world)
     app.on_shutdown.append(_let_go)
     return app

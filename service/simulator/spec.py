@@ -63,6 +63,7 @@ class OrderSpec:
     items: tuple[Json, ...] = ()
     discounts: tuple[Json, ...] = ()
     payment_method: Json | None = None
+    payment_detail: str | None = None
     paid_amount: str | None = None
     tip_amount: str | None = None
     refunds: tuple[str, ...] = ()
@@ -137,6 +138,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "items": _many(_object),
     "discounts": _many(_object),
     "payment_method": _object,
+    "payment_detail": _text,
     "paid_amount": amount_text,
     "tip_amount": amount_text,
     "refunds": _many(amount_text),
