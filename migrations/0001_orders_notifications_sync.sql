@@ -335,6 +335,8 @@ create function cuadre.period_of(moment timestamptz) returns date
 create function cuadre.ensure_partitions(months_ahead integer) returns integer
     language plpgsql
     set search_path = pg_catalog, pg_temp
+    -- Making a partition locks its table: rather later than making everybody wait behind a long reader.
+    set lock_timeout = '200ms'
 as $$
 declare
     parent text;
@@ -356,6 +358,8 @@ begin
                     -- Rows of that month lie in the default partition already: an operator has to move them. Until
                     -- then the month goes on there, nothing is lost, and the metric says so.
                     raise warning 'cuadre.%_default holds rows of %: no partition made', parent, first_day;
+                when lock_not_available then
+                    raise warning 'cuadre.% is in use: no partition for % made yet', parent, first_day;
                 end;
             end if;
         end loop;

@@ -51,7 +51,7 @@ def configuration(also: Callable[[Settings], object] | None = None) -> tuple[Set
     if also is not None:
         try:
             also(settings)
-        except UnusableFileError as error:
+        except (UnusableFileError, ConfigurationError) as error:
             problems += error.problems
     if problems:
         raise ConfigurationError(problems)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.context import run, settings_for_command
+from service.cli.context import configuration, database_url, run
 from service.cli.failures import CommandError
 from service.simulator.config import DEFAULT_WEBHOOK_URL, SimulatorConfig
 from service.telemetry.logging import configure
@@ -24,7 +24,7 @@ def serve(
     """Receive webhooks and synchronise orders until told to stop."""
     from service.cli import serve as program  # noqa: PLC0415 - see the module's docstring
 
-    settings = settings_for_command()
+    settings, _ = configuration(database_url)
     # A service's log is its output.
     configure(settings.log_format, settings.log_level, sys.stdout)
     try:

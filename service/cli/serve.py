@@ -38,8 +38,10 @@ from service.web.public import create_public_app
 from service.web.runner import PublicRunner
 
 DATABASE_WAIT_SECONDS = 5.0
-# From SIGTERM to what is left being released; under the 25 seconds that the contract promises.
+# From SIGTERM to the last connection; under the 25 seconds that the contract promises, whatever the database does.
 END_SECONDS = 22.0
+RELEASE_SECONDS = 2.0
+CLOSE_SECONDS = 0.5
 FAST_SECONDS = 2.0
 # Requests under way when the listeners close have this long; an answer is due within the acknowledgement's time-out.
 REQUESTS_SECONDS = 4.0
@@ -86,7 +88,7 @@ async def serve(settings: Settings, *, migrate_first: bool) -> int:
             for size, name, pin in ((2, "intake", True), (8, "sync", True), (4, "api", False))
         ]
         for database in databases:
-            stack.push_async_callback(database.close)
+            stack.push_async_callback(database.close, CLOSE_SECONDS)
         health = HealthState({"database": databases[1].is_writable, "schema": _schema_check(databases[1])})
         running = _assemble(settings, databases, client, health, accounts)
         try:
@@ -281,16 +283,29 @@ async def _drain(settings: Settings, running: _Running, health: HealthState, fas
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(settings.drain_seconds):
             await fast.wait()
-    await asyncio.gather(*(runner.cleanup() for runner in running.runners))
-    await running.recorder.close()
+    try:
+        async with asyncio.timeout_at(asyncio.get_running_loop().time() + max(1.0, finish_by - time.monotonic())):
+            await asyncio.gather(*(runner.cleanup() for runner in running.runners))
+            await running.recorder.close()
+            await _stop_working(running, fast, finish_by)
+    except TimeoutError:
+        log.warning("ended_unfinished", advice="leases left behind run out by themselves; look at the database")
+    log.info("stopped")
+
+
+async def _stop_working(running: _Running, fast: asyncio.Event, finish_by: float) -> None:
     if running.worker is not None:
         # Somebody at the keyboard, or a second signal: what does not finish at once is released, and nothing is lost.
-        patience = FAST_SECONDS if fast.is_set() else finish_by - time.monotonic()
+        patience = FAST_SECONDS if fast.is_set() else finish_by - time.monotonic() - RELEASE_SECONDS
         await running.worker.stop(within_seconds=max(0.5, patience))
     if running.housekeeping is not None:
+        for task in running.tasks:
+            if task.get_name() == "housekeeping":
+                # First, or it would take the place again that is given up here.
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         with contextlib.suppress(*UNAVAILABLE):
             await running.housekeeping.resign()
-    log.info("stopped")
 
 
 async def _end_quietly(running: _Running) -> None:

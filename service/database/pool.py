@@ -158,7 +158,8 @@ class Database:
     @contextlib.asynccontextmanager
     async def transaction(self) -> "AsyncIterator[Connection]":
         """A connection in a transaction: committed at the end of the block, rolled back when it raises."""
-        async with self.acquire() as connection, connection.transaction():
+        # Named, because a database may have another default: each statement must see what was committed before it.
+        async with self.acquire() as connection, connection.transaction(isolation="read_committed"):
             yield connection
 
     async def fetch(self, query: str, *args: Any) -> "list[asyncpg.Record]":
@@ -241,6 +242,7 @@ def session_settings(*, application_name: str, pin_plans: bool) -> dict[str, str
         "idle_in_transaction_session_timeout": "60s",
         "jit": "off",
         "timezone": "UTC",
+        "default_transaction_isolation": "read committed",
     }
     if pin_plans:
         settings |= {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}

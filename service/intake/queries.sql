@@ -52,8 +52,8 @@ marked as (
     from marks
     order by order_id
     on conflict (order_id) do update set
-        -- Whoever is trusted more knows whose order it is; once stored, the account stands.
-        account = case when s.trust < 2 and excluded.trust >= s.trust then excluded.account else s.account end,
+        -- Only who is trusted more knows better whose order it is; once stored, the account stands.
+        account = case when s.trust < 2 and excluded.trust > s.trust then excluded.account else s.account end,
         trust = greatest(s.trust, excluded.trust),
         requested = s.requested + excluded.requested,
         requested_trusted = case

@@ -86,6 +86,8 @@ class AccountGate:
         self._in_flight = 0
         self._shut: _Shut | None = None
         self.last_success: float | None = None
+        self.well_since: float | None = None
+        """Since when orders are read without a pause in between."""
 
     @property
     def rate_per_second(self) -> float:
@@ -133,6 +135,8 @@ class AccountGate:
         """An order was read."""
         self._answered(now)
         self.last_success = now
+        if self.well_since is None:
+            self.well_since = now
 
     def order_fault(self, now: float) -> None:
         """The provider answered, and the answer is about one order: provider and token are well."""
@@ -211,6 +215,7 @@ class AccountGate:
         self._in_flight = max(0, self._in_flight - 1)
 
     def _close(self, reason: ShutReason, now: float) -> None:
+        self.well_since = None
         delay = _STEPS[reason][0]
         self._shut = _Shut(reason, delay, now + self._jittered(delay), stragglers=self._in_flight)
 

@@ -12,7 +12,10 @@ from datetime import datetime, timedelta
 from random import random
 from typing import Any
 
+import structlog
+
 from service.database.pool import Database
+from service.mercadopago.errors import MercadoPagoError
 from service.mercadopago.reader import ReadOrder, read_order
 from service.orders.looks import next_look
 from service.sync.changes import Applied, DiscrepancyChange, StoredOrder, changes_within, decide, judge_again
@@ -22,7 +25,11 @@ from service.sync.rows import change_row, order_row, part_rows, stored_order, to
 from service.sync.settle import Failure, Settlement, settle_failure, settle_success
 
 STALE_ANSWER_LOOK = timedelta(seconds=60)
+OLDER = "older: the answer is dated before what is stored, which stands"
+UNREADABLE_AGAIN = timedelta(days=1)
 _REFERENCE_ROUNDS = 5
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,10 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a look, after its commit. `settled` is False where the lease was lost meanwhile."""
+    """What became of a look, after its commit. `settled` is False where the lease was lost meanwhile.
+
+    `discrepancies` are this order's; the first of a batch bears those on orders outside of the batch, too.
+    """
 
     look: Look
     applied: Applied | None
@@ -93,19 +103,24 @@ async def judge_stored(database: Database, ids: Sequence[str]) -> list[Discrepan
     async with database.transaction() as connection:
         now = await _lock(connection, ids, set())
         rows = await connection.fetch(QUERIES.read_stored_orders, ids, ids)
-        judged = []
+        judged: list[Applied] = []
+        next_times: dict[str, datetime | None] = {}
         for row in rows:
             stored = stored_order(row)
-            read = read_order(row["payload"].encode(), stored.order_id)
-            judged.append(judge_again(read.snapshot, stored, now))
+            try:
+                read = read_order(row["payload"].encode(), stored.order_id)
+            except MercadoPagoError as error:
+                # Stored by a build that read more. It must not hold up the others, nor be forgotten.
+                log.warning("stored_order_unreadable", order_id=stored.order_id, error=str(error))
+                next_times[stored.order_id] = now + UNREADABLE_AGAIN
+                continue
+            one = judge_again(read.snapshot, stored, now)
+            judged.append(one)
+            next_times[stored.order_id] = one.rules_due_at
         changes = changes_within(judged)
+        nothing = [None] * len(next_times)
         await connection.execute(
-            QUERIES.refresh_orders,
-            [one.snapshot.order_id for one in judged],
-            [None] * len(judged),
-            [None] * len(judged),
-            [one.rules_due_at for one in judged],
-            now,
+            QUERIES.refresh_orders, list(next_times), nothing, nothing, list(next_times.values()), now
         )
         await _write_changes(connection, now, changes, {one.snapshot.order_id: one.version for one in judged})
     return changes
@@ -139,15 +154,21 @@ async def _apply_in(connection: Any, looks: Sequence[Look], references: set[tupl
     await _write_changes(connection, now, changes, {one.snapshot.order_id: one.version for one in applied})
     settlements = [_settlement(look, decided.get(look.claim.order_id), now) for look in looks]
     settled = await _settle(connection, looks, settlements, decided)
+    here = {look.claim.order_id for look in looks}
+    # What an order's sale changes on its namesakes is told with the first look of the batch.
+    elsewhere = [change for change in changes if change.order_id not in here]
     return [
         Outcome(
             look=look,
             applied=decided.get(look.claim.order_id),
             settlement=settlement,
             settled=look.claim.order_id in settled,
-            discrepancies=tuple(change for change in changes if change.order_id == look.claim.order_id),
+            discrepancies=tuple(
+                [change for change in changes if change.order_id == look.claim.order_id]
+                + (elsewhere if number == 0 else [])
+            ),
         )
-        for look, settlement in zip(looks, settlements, strict=True)
+        for number, (look, settlement) in enumerate(zip(looks, settlements, strict=True))
     ]
 
 
@@ -166,7 +187,7 @@ def _settlement(look: Look, applied: Applied | None, now: datetime) -> Settlemen
         return settle_failure(look.claim, look.failure, now=now, random=random(), others_succeed=look.others_succeed)
     if applied.outcome == "older":
         # A stale read at the provider: what is stored stays, and a fresh look is owed soon.
-        return settle_success("older", now + STALE_ANSWER_LOOK)
+        return settle_success("older", now + STALE_ANSWER_LOOK, last_error=OLDER)
     stored = applied.stored
     changed_now = applied.outcome == "applied"
     due_at = next_look(
@@ -283,8 +304,14 @@ async def _settle(
         )
         for look, settlement in zip(looks, settlements, strict=True)
     ]
-    settled = await connection.fetch(QUERIES.settle_claims, *(list(column) for column in zip(*rows, strict=True)))
-    return {row["order_id"] for row in settled}
+    rows_settled = await connection.fetch(QUERIES.settle_claims, *(list(column) for column in zip(*rows, strict=True)))
+    settled = {row["order_id"] for row in rows_settled}
+    orphaned = sorted((order_id, one.account) for order_id, one in decided.items() if order_id not in settled)
+    if orphaned:
+        await connection.execute(
+            QUERIES.note_stored, [order_id for order_id, _ in orphaned], [account for _, account in orphaned]
+        )
+    return settled
 
 
 def with_failure(look: Look, failure: Failure) -> Look:

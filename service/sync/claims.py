@@ -52,14 +52,17 @@ def _claim(row: Record) -> Claim:
     return Claim(**{name: row[name] for name in Claim.__slots__})
 
 
-async def claim_due(database: Database, lanes: Sequence[Lane], *, lease_seconds: float) -> list[Claim]:
-    """Claims what is due in these lanes; the oldest first in each. Never waits for another worker."""
+async def claim_due(
+    database: Database, lanes: Sequence[Lane], *, lease_seconds: float, at_most: int = 1000
+) -> list[Claim]:
+    """Claims what is due in these lanes, `at_most` in all; known orders before strangers. Waits for no other worker."""
     rows = await database.fetch(
         QUERIES.claim_due_orders,
         [lane.account for lane in lanes],
         [lane.known for lane in lanes],
         [lane.room for lane in lanes],
         lease_seconds,
+        at_most,
     )
     return [_claim(row) for row in rows]
 

@@ -61,21 +61,30 @@ async def duplicate_changes(connection: Any, applied: Sequence[Applied]) -> list
             heads[row["account"], row["external_reference"]].append(_sale(row))
     standing = [_open(row) for row in rows if row["kind"] == "open"]
     here = {one.snapshot.order_id: one for one in applied}
-    changes = []
+    findings: dict[str, Finding] = {}
+    judged: dict[str, str] = {}
+    known = {one.id: one for one in standing}
     for key in keys:
         sales, affected = heads[key], set(touched[key])
         if _earliest_changed(sales, affected, standing):
             sales = [_sale(row) for row in await connection.fetch(QUERIES.read_sale_group, *key)]
             affected |= {sale.order_id for sale in sales}
             rows = await connection.fetch(QUERIES.read_duplicates_open, sorted(affected))
-            standing_here = [_open(row) for row in rows]
-            affected |= {one.order_id for one in standing_here if one.finding.subject_id in affected}
+            known |= {one.id: one for one in map(_open, rows)}
+            affected |= {one.order_id for one in known.values() if one.finding.subject_id in affected}
         else:
             mine = [_sale_of(here[order_id]) for order_id in sorted(affected) if _reference(here[order_id]) == key]
             sales = list({sale.order_id: sale for sale in [*sales, *mine]}.values())
-            standing_here = standing
-        changes.extend(_group_changes(key, sales, affected, standing_here))
-    return _once(changes)
+        duplicates: Mapping[str, Finding] = find_duplicates(key[1], sales) if sales else {}
+        findings |= {order_id: finding for order_id, finding in duplicates.items() if order_id in affected}
+        judged |= dict.fromkeys(affected, key[0])
+    # Compared once, after all groups: an order whose reference changed is judged in its old and in its new one.
+    changes = []
+    for order_id, account in sorted(judged.items()):
+        found = [findings[order_id]] if order_id in findings else []
+        open_here = [one for one in known.values() if one.order_id == order_id]
+        changes.extend(discrepancy_changes(order_id, account, found, open_here))
+    return changes
 
 
 def _earliest_changed(heads: Sequence[Sale], affected: set[str], standing: Sequence[OpenDiscrepancy]) -> bool:
@@ -85,35 +94,13 @@ def _earliest_changed(heads: Sequence[Sale], affected: set[str], standing: Seque
         return True
     if any(one.order_id == earliest for one in standing):
         return True
-    if len(heads) < 2 or heads[1].order_id in affected:
+    if len(heads) < 2:
         return False
     second = heads[1].order_id
+    if second in affected:
+        # With both heads new or changed, the one that was earliest before stands further back, unseen.
+        return earliest in affected
     return not any(one.order_id == second and one.finding.subject_id == earliest for one in standing)
-
-
-def _group_changes(
-    key: Reference, sales: Sequence[Sale], affected: set[str], standing: Sequence[OpenDiscrepancy]
-) -> list[DiscrepancyChange]:
-    account, external_reference = key
-    duplicates: Mapping[str, Finding] = find_duplicates(external_reference, sales) if sales else {}
-    changes = []
-    for order_id in sorted(affected):
-        finding = duplicates.get(order_id)
-        changes.extend(
-            discrepancy_changes(
-                order_id,
-                account,
-                [finding] if finding else [],
-                [one for one in standing if one.order_id == order_id],
-            )
-        )
-    return changes
-
-
-def _once(changes: Iterable[DiscrepancyChange]) -> list[DiscrepancyChange]:
-    """An order whose reference changed is judged in its old and its new group: one change per discrepancy row."""
-    kept = {(one.change, one.order_id, one.id, one.finding.subject_id): one for one in changes}
-    return list(kept.values())
 
 
 def _sale(row: Record) -> Sale:

@@ -16,7 +16,6 @@ class Gates:
         self._clock = clock
         self._gates: dict[str, AccountGate] = {}
         self._accounts: dict[str, Account] = {}
-        self._turn = False
         self._first = 0
 
     def follow(self, accounts: Iterable[Account]) -> None:
@@ -43,14 +42,22 @@ class Gates:
     def __iter__(self) -> Iterator[str]:
         return iter(self._accounts)
 
-    def lanes(self, free_slots: int, in_flight: Mapping[tuple[str, bool], int], concurrency: int) -> list[Lane]:
-        """Lanes to claim from now: together never more than the free slots and the accounts' rates.
+    def lanes(
+        self,
+        free_slots: int,
+        in_flight: Mapping[tuple[str, bool], int],
+        concurrency: int,
+        *,
+        strangers_turn: bool = False,
+    ) -> list[Lane]:
+        """Lanes to claim from now, each within its account's rate and the free slots.
 
-        Known orders get three quarters of what is free, strangers a quarter (and never more than half of an
-        account's slots), so that a slow flood of strangers leaves room for what is known. Where there is room for one
-        only, the lanes take turns. No account takes more than half of the slots where there are others.
+        Together they may ask for more than the free slots: most accounts have nothing due, so the claim itself is
+        bounded, and the accounts take turns at being first. Known orders get three quarters of an account's room,
+        strangers a quarter and never more than half of its slots, so that a slow flood of strangers leaves room for
+        what is known. Where there is room for one only, it is a known one's, unless it is the `strangers_turn`. No
+        account takes more than half of the slots where there are others.
         """
-        self._turn = not self._turn
         now = self._clock()
         share = concurrency if len(self._gates) < 2 else max(1, concurrency // 2)
         lanes = []
@@ -61,9 +68,8 @@ class Gates:
             if budget <= 0:
                 continue
             strangers_free = max(1, share // 2) - in_flight.get((name, False), 0)
-            wanted = budget // 4 if budget >= 4 else int(budget > 1 or self._turn)
+            wanted = budget // 4 if budget >= 4 else int(budget > 1 or strangers_turn)
             unknown = max(0, min(wanted, room.unknown, strangers_free))
-            free_slots -= budget
             lanes += [Lane(name, True, budget - unknown), Lane(name, False, unknown)]
         return [lane for lane in lanes if lane.room > 0]
 

@@ -9,9 +9,9 @@ from service.mercadopago.errors import AccountRefused, BadRequest, MercadoPagoEr
 from service.mercadopago.pacing import AccountGate
 from service.sync.apply import Look
 from service.sync.claims import Claim
-from service.sync.settle import LOST_LEASES, WORKER_LOST, failure_of
+from service.sync.settle import LOST_LEASES, NOT_OURS, WORKER_LOST, failure_of
 
-# The account's last good answer may be this old for "other orders are read, so it is this one that fails".
+# Orders of the account have been read for this long without a pause: what still fails is the order, not the provider.
 OTHERS_SUCCEED_SECONDS: Final = 3600.0
 
 
@@ -25,6 +25,9 @@ async def look_at(
     try:
         fetched = await client.get_order(account, claim.order_id)
     except MercadoPagoError as error:
+        if claim.trust == 0 and error.status == 403 and await _is_welcome(client, account):
+            gate.order_fault(clock())
+            return Look(claim, failure=NOT_OURS)
         return _failed(claim, error, gate, clock())
     except BaseException:
         # Cancelled, or a fault of ours: it says nothing about the account, but the call is over.
@@ -34,8 +37,21 @@ async def look_at(
     return Look(claim, read=fetched.read)
 
 
+async def _is_welcome(client: MercadoPagoClient, account: Account) -> bool:
+    """Whether the provider takes the account's token as such.
+
+    Another seller's order may be answered 403. An id that nobody trusted spoke of must not pause an account with that
+    (invariant I8), so the token itself is asked about.
+    """
+    try:
+        await client.who_am_i(account)
+    except MercadoPagoError:
+        return False
+    return True
+
+
 def _failed(claim: Claim, error: MercadoPagoError, gate: AccountGate, now: float) -> Look:
-    others_succeed = gate.last_success is not None and now - gate.last_success < OTHERS_SUCCEED_SECONDS
+    others_succeed = gate.well_since is not None and now - gate.well_since >= OTHERS_SUCCEED_SECONDS
     if isinstance(error, AccountRefused):
         gate.refused(now)
     elif isinstance(error, ProviderTrouble):

@@ -1,23 +1,46 @@
 -- name: claim_due_orders
--- Takes up to `room` due orders per lane (account, known or stranger) under a lease; the attempt is counted here.
--- The stamp `claimed_at` is the database's clock before any request is sent: the fence decides by it.
+-- Takes up to `room` due orders per lane (account, known or stranger), `$5` in all, under a lease; the attempt is
+-- counted here. The stamp `claimed_at` is the database's clock before any request is sent: the fence decides by it.
+-- Known orders come oldest first. Strangers come newest first: a flood's many repeats then wait, and who is new is heard.
 with lanes as (
-    select * from unnest($1::text[], $2::boolean[], $3::integer[]) as l(account, known, room)
+    select * from unnest($1::text[], $2::boolean[], $3::integer[]) with ordinality as l(account, known, room, turn)
 ),
-picked as (
+known as (
     select due.order_id, due.had_lease
-    from lanes
+    from (select * from lanes where lanes.known order by turn) as lane
     cross join lateral (
         select s.order_id, s.leased_until is not null as had_lease
         from cuadre.sync as s
-        where s.account = lanes.account
-          and (s.trust > 0) = lanes.known
+        where s.account = lane.account
+          and (s.trust > 0) = true
           and s.due_at <= now()
           and (s.leased_until is null or s.leased_until <= now())
         order by s.due_at
-        limit lanes.room
+        limit lane.room
         for update of s skip locked
     ) as due
+    limit $5
+),
+strangers as (
+    select due.order_id, due.had_lease
+    from (select * from lanes where not lanes.known order by turn) as lane
+    cross join lateral (
+        select s.order_id, s.leased_until is not null as had_lease
+        from cuadre.sync as s
+        where s.account = lane.account
+          and (s.trust > 0) = false
+          and s.due_at <= now()
+          and (s.leased_until is null or s.leased_until <= now())
+        order by s.due_at desc
+        limit lane.room
+        for update of s skip locked
+    ) as due
+    limit $5 - (select count(*) from known)
+),
+picked as (
+    select * from known
+    union all
+    select * from strangers
 )
 update cuadre.sync as s set
     leased_until = now() + make_interval(secs => $4),
@@ -88,6 +111,7 @@ update cuadre.sync as s set
     leased_until = null,
     lease_token = null,
     attempts = greatest(0, s.attempts - 1),
+    lost_leases = 0,
     due_at = least(s.due_at, now())
 from locked
 where s.order_id = locked.order_id;
@@ -492,6 +516,18 @@ logged as (
     on conflict (order_id, claimed_at, period) do nothing
 )
 select order_id from settled;
+
+-- name: note_stored
+-- Orders that were stored by a worker whose lease was lost: known from now on, whoever holds them.
+update cuadre.sync as s set trust = 2, account = x.account
+from (
+    select u.order_id, u.account
+    from unnest($1::text[], $2::text[]) as u(order_id, account)
+    join cuadre.sync as held using (order_id)
+    order by u.order_id
+    for update of held
+) as x
+where s.order_id = x.order_id and s.trust < 2;
 
 -- name: keep_unreadable_payload
 -- The raw text that could not be read, for the operator who looks into the quarantine.

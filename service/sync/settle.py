@@ -21,6 +21,8 @@ UNREADABLE_ATTEMPTS = 5
 LOST_LEASES = 10
 # A stored order in quarantine is still looked at, rarely: its money can still move.
 QUARANTINED_LOOK = timedelta(hours=24)
+# Workers were lost while they held this order: it may be the reason, or have been bystander to crashes.
+SUSPECT_LOOK = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,14 @@ def failure_of(error: MercadoPagoError) -> Failure:
     return Failure(kind, str(error), counts, error.retry_after_seconds)
 
 
+# As good as not found: the same patience, the same end.
+NOT_OURS = Failure("not_found", "403: the token is good, but this order is not its to see", counts=True)
 WORKER_LOST = Failure("worker_lost", f"{LOST_LEASES} workers in a row took this order and never came back", counts=True)
 
 
-def settle_success(outcome: str, next_look: datetime | None) -> Settlement:
+def settle_success(outcome: str, next_look: datetime | None, *, last_error: str | None = None) -> Settlement:
     """The order was read; `outcome` is `applied`, `unchanged` or `older`."""
-    return Settlement(outcome, None, next_look, 0, 0, None, None, None, caught_up=True)
+    return Settlement(outcome, None, next_look, 0, 0, None, last_error, None, caught_up=True)
 
 
 def settle_failure(claim: Claim, failure: Failure, *, now: datetime, random: float, others_succeed: bool) -> Settlement:
@@ -77,7 +81,9 @@ def settle_failure(claim: Claim, failure: Failure, *, now: datetime, random: flo
     `random` is in [0, 1); `others_succeed` says that other orders of the account were read since this one began to
     fail, so that what fails is the order and not the provider.
     """
-    same_kind = claim.last_error is not None and claim.last_error.startswith(failure.kind + ":")
+    # Somebody asks anew for an order in quarantine: it gets all its chances again.
+    revived = claim.quarantined and claim.cause != "look"
+    same_kind = not revived and claim.last_error is not None and claim.last_error.startswith(failure.kind + ":")
     since = claim.failing_since if same_kind and claim.failing_since is not None else now
     if failure.counts:
         attempts, troubles = (claim.attempts if same_kind else 1), 0
@@ -93,7 +99,7 @@ def settle_failure(claim: Claim, failure: Failure, *, now: datetime, random: flo
             wait = max(wait, min(failure.retry_after_seconds, TROUBLE_CAP_SECONDS))
     due_at: datetime | None = now + timedelta(seconds=wait)
     if reason is not None:
-        due_at = now + QUARANTINED_LOOK if claim.trust >= 2 else None
+        due_at = _look_in_quarantine(claim, failure, now)
     return Settlement(
         outcome=failure.kind,
         detail=failure.message,
@@ -106,6 +112,15 @@ def settle_failure(claim: Claim, failure: Failure, *, now: datetime, random: flo
         caught_up=reason is not None,
         keeps_quarantine=reason is None and not failure.counts,
     )
+
+
+def _look_in_quarantine(claim: Claim, failure: Failure, now: datetime) -> datetime | None:
+    """A stored order's money can still move; and what is not the order's fault, or only suspected, ends some day."""
+    if failure.kind == WORKER_LOST.kind:
+        return now + SUSPECT_LOOK
+    if claim.trust >= 2 or not failure.counts:
+        return now + QUARANTINED_LOOK
+    return None
 
 
 def _order_fault_ends(kind: str, attempts: int, failing_for: timedelta) -> str | None:

@@ -60,6 +60,9 @@ class Worker:
         self._database_is_down = False
         # Whether the last round would have claimed more, had there been slots or an open gate.
         self._wants_room = False
+        self._strangers_turn = False
+        self._ended = asyncio.Event()
+        self._ended.set()
         self._batcher: NaturalBatcher[Look, Outcome] = NaturalBatcher(
             self._flush, name="apply", is_item_fault=_is_item_fault
         )
@@ -75,28 +78,59 @@ class Worker:
 
     async def run(self) -> None:
         """Until `stop`."""
-        while not self._stopping:
-            self._wake.clear()
-            self._beat()
-            self.gates.show()
-            try:
-                asked, claims = await self._claim()
-            except UNAVAILABLE as error:
-                await self._rest_without_database(error)
-                continue
-            self._database_is_back()
-            for claim in claims:
-                self._serve(claim)
-            self._wants_room = not asked or len(claims) >= asked
-            if len(claims) < asked or not asked:
-                await self._rest(asked)
+        self._ended.clear()
+        try:
+            while not self._stopping:
+                self._wake.clear()
+                self._beat()
+                self.gates.show()
+                try:
+                    look_on = await self._round()
+                except UNAVAILABLE as error:
+                    await self._rest_without_database(error)
+                    continue
+                self._database_is_back()
+                if not look_on:
+                    await self._rest()
+        finally:
+            self._ended.set()
+
+    async def _round(self) -> bool:
+        """Claims once and begins to serve; whether to look on at once, because more may be due and can be served."""
+        free_slots = self._concurrency - len(self._held)
+        lanes = self.gates.lanes(free_slots, self._in_flight, self._concurrency, strangers_turn=self._strangers_turn)
+        self._wants_room = not lanes
+        if not lanes:
+            return False
+        claims = await claim_due(self._database, lanes, lease_seconds=self._lease_seconds, at_most=free_slots)
+        if self._stopping:
+            await release(self._database, claims)
+            return False
+        taken = Counter((claim.account, claim.known) for claim in claims)
+        for account in {claim.account for claim in claims}:
+            gate = self.gates.gate(account)
+            if gate is not None:
+                gate.take(self._clock(), known=taken[account, True], unknown=taken[account, False])
+        for claim in claims:
+            self._serve(claim)
+        if len(claims) >= free_slots or any(taken[lane.account, lane.known] >= lane.room for lane in lanes):
+            # There may be more in that queue: rest only when slots or rates are used up.
+            self._strangers_turn = False
+            return True
+        # Where there was room for one only, the strangers have not been asked yet.
+        one_sided = len(lanes) < 2 * len({lane.account for lane in lanes})
+        self._strangers_turn = one_sided and not self._strangers_turn
+        return self._strangers_turn
 
     async def stop(self, *, within_seconds: float) -> None:
         """Claims no more, finishes what is in flight, releases what does not finish in time."""
         self._stopping = True
         self._wake.set()
-        if self._held:
-            await asyncio.wait(self._held, timeout=within_seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                await self._ended.wait()
+                if self._held:
+                    await asyncio.wait(self._held)
         left = dict(self._held)
         for task in left:
             task.cancel()
@@ -107,20 +141,6 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 await self._batcher.close()
-
-    async def _claim(self) -> tuple[int, list[Claim]]:
-        lanes = self.gates.lanes(self._concurrency - len(self._held), self._in_flight, self._concurrency)
-        asked = sum(lane.room for lane in lanes)
-        if not lanes:
-            return 0, []
-        claims = await claim_due(self._database, lanes, lease_seconds=self._lease_seconds)
-        now = self._clock()
-        taken = Counter((claim.account, claim.known) for claim in claims)
-        for account in {claim.account for claim in claims}:
-            gate = self.gates.gate(account)
-            if gate is not None:
-                gate.take(now, known=taken[account, True], unknown=taken[account, False])
-        return asked, claims
 
     def _serve(self, claim: Claim) -> None:
         metrics.sync_seconds.labels("wait").observe(max(0.0, claim.waited_seconds))
@@ -135,7 +155,7 @@ class Worker:
         if self._wants_room:
             self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            # The lease runs out and somebody looks again; an order that does this every time is bounded by that.
+            # A fault of ours. The lease runs out and somebody looks again, a bounded number of times in a row.
             log.error("look_failed", order_id=claim.order_id, exc_info=error)
 
     async def _look_and_apply(self, claim: Claim) -> None:
@@ -163,9 +183,17 @@ class Worker:
                     raise
                 # What was read cannot be stored: this order's fault, whatever else is in the batch.
                 look = with_failure(look, Failure("unstorable", type(error).__name__, counts=True))
-            except UNAVAILABLE:
+            except UNAVAILABLE as error:
                 if self._clock() + pause >= until:
-                    log.warning("apply_given_up", order_id=look.claim.order_id, advice="it is fetched again")
+                    log.warning(
+                        "apply_given_up",
+                        order_id=look.claim.order_id,
+                        error=f"{type(error).__name__}: {error}"[:300],
+                        advice="it is fetched again; look at the database",
+                    )
+                    # Not the order's fault, nor its worker's end: it must not count as one.
+                    with contextlib.suppress(*UNAVAILABLE):
+                        await release(self._database, [look.claim])
                     return None
                 await asyncio.sleep(pause)
                 pause = min(2.0, pause * 2)
@@ -175,11 +203,11 @@ class Worker:
         self._on_committed()
         return outcomes
 
-    async def _rest(self, asked: int) -> None:
+    async def _rest(self) -> None:
         """Sleeps until woken, until a paused or empty gate may open, or until the next poll."""
         seconds = self._poll_seconds
         until_room = self.gates.seconds_until_room()
-        if not asked and until_room is not None:
+        if self._wants_room and until_room is not None:
             seconds = min(seconds, max(0.005, until_room))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):

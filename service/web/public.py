@@ -52,10 +52,17 @@ def create_public_app(intake: Intake, *, read_timeout_seconds: float) -> web.App
         return _answer(_UNKNOWN)
 
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[count_requests("public")])
+    app.on_response_prepare.append(_without_server)
     app.router.add_post(_ROUTE, receive)
     app.router.add_post(_ROUTE + "/{account}", receive)
     app.router.add_route("*", "/{anything:.*}", nothing_here)
     return app
+
+
+async def _without_server(request: web.Request, response: web.StreamResponse) -> None:
+    """No answer tells more than its status word: not what serves it either."""
+    del request
+    response.headers.pop("Server", None)
 
 
 async def _read_body(request: web.Request) -> bytes | None:

@@ -4,6 +4,7 @@ aiohttp answers what it cannot parse by itself, with a text that repeats the byt
 port that anybody may write to that is a way to fill a disk.
 """
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
@@ -11,11 +12,27 @@ from aiohttp.web_protocol import RequestHandler
 
 from service.telemetry import metrics
 
+# From the connection to the end of the first request's headers.
+HEADERS_SECONDS = 10.0
+
 
 class _Handler(RequestHandler):
-    """aiohttp's connection handler with the contract's manner of saying no."""
+    """aiohttp's connection handler with the contract's manner of saying no, and with a time limit on silence."""
 
-    __slots__ = ()
+    __slots__ = ("_silence",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._silence = self._loop.call_later(HEADERS_SECONDS, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages or self._current_request is not None:
+            self._silence.cancel()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._silence.cancel()
+        super().connection_lost(exc)
 
     def handle_error(
         self,
@@ -31,7 +48,7 @@ class _Handler(RequestHandler):
         metrics.http_requests_total.labels("public", "unparsable", str(status)).inc()
         if request.writer.output_size > 0:
             raise ConnectionError("an answer was begun already")
-        response = web.json_response({"status": "malformed"}, status=status)
+        response = web.json_response({"status": "malformed"}, status=status, headers={"Server": ""})
         response.force_close()
         return response
 

@@ -38,12 +38,19 @@ def not_found() -> web.Response:
     return web.json_response({"errors": [{"code": "order_not_found", "message": "Order not found."}]}, status=404)
 
 
+async def seller(request: web.Request) -> web.Response:
+    """The token is good, whoever asks."""
+    del request
+    return web.json_response({"id": 2100457788, "site_id": "MLA", "nickname": "SHOP"})
+
+
 @asynccontextmanager
 async def stub_provider() -> AsyncIterator[StubProvider]:
     """Serves until the block ends."""
     provider = StubProvider()
     app = web.Application()
     app.router.add_get("/v1/orders/{order_id}", provider.get)
+    app.router.add_get("/users/me", seller)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:

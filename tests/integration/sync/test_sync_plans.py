@@ -93,12 +93,12 @@ def assert_indexed(plan: list[dict[str, Any]], *indexes: str, most_rows: int) ->
 
 async def test_claiming(large: Database) -> None:
     await large.execute("update cuadre.sync set due_at = now() - interval '1 h' where order_id = any($1)", IDS)
-    plan = await plan_of(large, QUERIES.claim_due_orders, ["default", "default"], [True, False], [10, 5], 30.0)
+    plan = await plan_of(large, QUERIES.claim_due_orders, ["default", "default"], [True, False], [10, 5], 30.0, 12)
     assert_indexed(plan, "sync_due", "sync_pkey", most_rows=60)
 
 
 async def test_claiming_nothing_is_cheap(large: Database) -> None:
-    plan = await plan_of(large, QUERIES.claim_due_orders, ["default", "default"], [True, False], [10, 5], 30.0)
+    plan = await plan_of(large, QUERIES.claim_due_orders, ["default", "default"], [True, False], [10, 5], 30.0, 12)
     assert_indexed(plan, "sync_due", most_rows=10)
 
 
@@ -141,7 +141,7 @@ async def test_writing_orders(large: Database) -> None:
 
 async def test_settling(large: Database) -> None:
     await large.execute("update cuadre.sync set due_at = now() - interval '1 h' where order_id = any($1)", IDS)
-    claims = await large.fetch(QUERIES.claim_due_orders, ["default"], [True], [16], 30.0)
+    claims = await large.fetch(QUERIES.claim_due_orders, ["default"], [True], [16], 30.0, 16)
     count = len(claims)
     plan = await plan_of(
         large, QUERIES.settle_claims,

