@@ -7,8 +7,8 @@ whole truth about what is taken. The first letter keeps the lists' cursors apart
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-ORDERS_CURSOR: Final = r"^o(none|-?[0-9]{1,17})\.[A-Za-z0-9_-]{1,64}$"
-QUARANTINE_CURSOR: Final = r"^q-?[0-9]{1,17}\.[A-Za-z0-9_-]{1,64}$"
+ORDERS_CURSOR: Final = r"^o(none|-?[0-9]{1,18})\.[A-Za-z0-9_-]{1,64}$"
+QUARANTINE_CURSOR: Final = r"^q-?[0-9]{1,18}\.[A-Za-z0-9_-]{1,64}$"
 DISCREPANCIES_CURSOR: Final = r"^d[0-9]{1,18}$"
 NOTIFICATIONS_CURSOR: Final = r"^n[0-9]{1,18}$"
 
