@@ -10,6 +10,8 @@ import contextlib
 import os
 import signal
 import socket
+import sys
+import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -42,6 +44,7 @@ DATABASE_WAIT_SECONDS = 5.0
 END_SECONDS = 22.0
 RELEASE_SECONDS = 2.0
 CLOSE_SECONDS = 0.5
+LAST_RESORT_SECONDS = 24.0
 FAST_SECONDS = 2.0
 # Requests under way when the listeners close have this long; an answer is due within the acknowledgement's time-out.
 REQUESTS_SECONDS = 4.0
@@ -278,6 +281,7 @@ async def _measure(running: _Running, health: HealthState) -> None:
 
 async def _drain(settings: Settings, running: _Running, health: HealthState, fast: asyncio.Event) -> None:
     finish_by = time.monotonic() + END_SECONDS
+    _end_in_any_case()
     health.drain()
     log.info("draining", seconds=settings.drain_seconds)
     with contextlib.suppress(TimeoutError):
@@ -291,6 +295,21 @@ async def _drain(settings: Settings, running: _Running, health: HealthState, fas
     except TimeoutError:
         log.warning("ended_unfinished", advice="leases left behind run out by themselves; look at the database")
     log.info("stopped")
+
+
+def _end_in_any_case() -> None:
+    """The last resort: closing a connection to a server that is frozen waits for it, and no time limit reaches there.
+
+    Leases run out by themselves and nothing that was acknowledged is pending, so ending here loses nothing.
+    """
+
+    def end() -> None:
+        sys.stdout.flush()
+        os._exit(0)
+
+    timer = threading.Timer(LAST_RESORT_SECONDS, end)
+    timer.daemon = True
+    timer.start()
 
 
 async def _stop_working(running: _Running, fast: asyncio.Event, finish_by: float) -> None:

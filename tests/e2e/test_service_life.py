@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import os
 import signal
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
@@ -67,6 +70,39 @@ def test_sigterm_drains_and_ends_with_0(tmp_path: Path, database_dsn: str) -> No
             assert time.monotonic() - began < 25
             assert leased(database_dsn) == 0
             assert attempts(database_dsn) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to find the server's processes")
+def test_sigterm_ends_in_time_even_with_a_frozen_database(tmp_path: Path, own_postgres: EmbeddedPostgres) -> None:
+    assert own_postgres.pid is not None
+    arguments = ("--migrate",)
+    with (
+        simulator(tmp_path, webhook_port=free_port()) as provider,
+        serving(tmp_path, own_postgres.dsn, provider.url, drain_seconds="1", arguments=arguments) as service,
+    ):
+        url = f"http://127.0.0.1:{service.public_port}/webhooks/mercadopago?type=order&data.id=ORD{1:026d}"
+        assert call(url, {})[0] == 200
+        frozen = [own_postgres.pid, *children(own_postgres.pid)]
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            assert call(url, {})[0] == 503
+            service.process.terminate()
+            assert service.process.wait(25) == 0, "the contract's 25 seconds"
+        finally:
+            for pid in frozen:
+                os.kill(pid, signal.SIGCONT)
+
+
+def children(pid: int) -> list[int]:
+    """The processes whose parent that is."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == pid:
+                found.append(int(stat.parent.name))
+    return found
 
 
 def test_ctrl_c_does_not_wait(tmp_path: Path, database_dsn: str) -> None:

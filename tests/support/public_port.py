@@ -55,6 +55,7 @@ class PublicPort:
         ) as response:
             answer = await response.json()
             assert set(answer) == {"status"}, "an answer tells its word and nothing else"
+            assert "Server" not in response.headers
             assert (response.headers.get("Retry-After") is not None) == (response.status == 503)
             return response.status, answer["status"]
 
