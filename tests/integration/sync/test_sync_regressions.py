@@ -10,41 +10,15 @@ from aiohttp import web
 from service.database.pool import Database
 from service.intake.record import NotificationRecorder
 from service.mercadopago.account import Account
-from service.mercadopago.client import MercadoPagoClient
 from service.sync.apply import Look, apply_looks, judge_stored
 from service.sync.claims import QUERIES, Lane, claim_due, claim_one, mark_order_due, release
 from service.sync.settle import Failure
-from service.sync.worker import Worker
 from tests.support.deliveries import delivery
 from tests.support.looking import claim, look, open_discrepancies, see
 from tests.support.orders import moment, order, order_id, paid_order, payment, payment_id, refunded_order
-from tests.support.provider import StubProvider, not_found, stub_provider
+from tests.support.provider import not_found, stub_provider
 from tests.support.waiting import until
-
-# Long enough that whoever waits for a poll fails the test's deadline.
-NO_POLLS = 600.0
-
-
-class Running:
-    """A worker whose only poll is its first."""
-
-    def __init__(self, database: Database, provider: StubProvider, *accounts: Account, concurrency: int = 32) -> None:
-        self.database, self.provider, self.accounts, self.concurrency = database, provider, accounts, concurrency
-
-    async def __aenter__(self) -> Worker:
-        self.client = MercadoPagoClient(self.provider.url, total_timeout_seconds=5)
-        await self.client.__aenter__()
-        self.worker = Worker(
-            self.database, self.client, concurrency=self.concurrency, poll_seconds=NO_POLLS, lease_seconds=30
-        )
-        self.worker.follow(self.accounts)
-        self.task = asyncio.create_task(self.worker.run())
-        return self.worker
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.worker.stop(within_seconds=5)
-        await asyncio.wait_for(self.task, 5)
-        await self.client.__aexit__(None, None, None)
+from tests.support.workers import Running
 
 
 async def row(database: Database, number: int) -> Any:
