@@ -13,21 +13,15 @@ ORDERS = 60
 
 async def test_a_follower_misses_nothing_while_many_writers_commit(database_dsn: str, database: Database) -> None:
     writers = [await Database.connect(database_dsn, max_size=4) for _ in range(4)]
-    tasks = []
-    for writer in writers:
-        positions = Positions(writer)
-        tasks.append(asyncio.create_task(positions.run()))
-        writer_positions = positions
-        tasks[-1].add_done_callback(lambda _: None)
-        writer.wake_positions = writer_positions.wake  # type: ignore[attr-defined]  # the test's own handle
+    numbering = [Positions(writer) for writer in writers]
+    tasks = [asyncio.create_task(positions.run()) for positions in numbering]
     followed: list[tuple[int, str, int]] = []
 
-    async def write(writer: Database, numbers: range) -> None:
+    async def write(writer: Database, positions: Positions, numbers: range) -> None:
         for number in numbers:
-            await see(writer, order(number))
-            writer.wake_positions()  # type: ignore[attr-defined]  # as above
-            await see(writer, paid_order(number))
-            writer.wake_positions()  # type: ignore[attr-defined]  # as above
+            for body in (order(number), paid_order(number)):
+                await see(writer, body)
+                positions.wake()
 
     async def follow() -> None:
         last = 0
@@ -44,7 +38,10 @@ async def test_a_follower_misses_nothing_while_many_writers_commit(database_dsn:
             share = ORDERS // len(writers)
             await asyncio.gather(
                 follow(),
-                *(write(writer, range(1 + n * share, 1 + (n + 1) * share)) for n, writer in enumerate(writers)),
+                *(
+                    write(writers[n], numbering[n], range(1 + n * share, 1 + (n + 1) * share))
+                    for n in range(len(writers))
+                ),
             )
     finally:
         for task in tasks:

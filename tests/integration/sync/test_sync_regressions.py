@@ -361,6 +361,14 @@ async def test_one_stored_order_that_cannot_be_read_does_not_hold_up_the_others(
 
 
 async def test_stopping_in_the_middle_of_a_claim_leaves_no_lease_behind(database: Database) -> None:
+    async def a_claim_waits() -> bool:
+        return bool(
+            await database.fetchval(
+                "select count(*) from pg_stat_activity where datname = current_database() "
+                "and wait_event_type = 'Lock' and query like 'with lanes as %'"
+            )
+        )
+
     async with stub_provider() as provider:
         provider.put(order(1))
         async with database.transaction() as connection:
@@ -373,6 +381,7 @@ async def test_stopping_in_the_middle_of_a_claim_leaves_no_lease_behind(database
             )
             running = Running(database, provider, Account("default", access_token="APP_USR-t"))
             worker = await running.__aenter__()
+            await until(a_claim_waits, what="the claim waits for the table")
             stopping = asyncio.create_task(worker.stop(within_seconds=10))
             await asyncio.sleep(0)
         await stopping
