@@ -4,19 +4,23 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from service.mercadopago.account import DEFAULT_ACCOUNT, Account, SignaturePolicy
+from service.mercadopago.account import DEFAULT_ACCOUNT, Account, LegacyQr, SignaturePolicy
 from service.reloading import Reloading, UnusableFileError
 from service.settings import Settings, is_visible
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _POLICIES = get_args(SignaturePolicy)
+_CURRENCY = re.compile(r"[A-Z]{3}")
+_GENERATIONS: tuple[LegacyQr, ...] = get_args(LegacyQr)
 _FIELDS = (
     "name", "user_id", "application_ids", "access_token", "webhook_secrets", "signature_policy", "rate_per_second",
+    "currency", "refunds_only_here_since", "legacy_qr", "legacy_store_id",
 )  # fmt: skip
 _MAX_RATE_PER_SECOND = 1000.0
 # A mounted secret is a line; more than this is the wrong file.
@@ -174,6 +178,10 @@ class _AccountEntry:
             webhook_secrets=self._webhook_secrets(),
             signature_policy=self._signature_policy(),
             rate_per_second=self._rate_per_second(),
+            currency=self._currency(),
+            refunds_only_here_since=self._refunds_only_here_since(),
+            legacy_qr=self._legacy_qr(),
+            legacy_store_id=self._identifier("legacy_store_id", self._fields.get("legacy_store_id")),
         )
 
     def _problem(self, field: str, what: str) -> None:
@@ -279,3 +287,36 @@ class _AccountEntry:
             self._problem("rate_per_second", f"must be a number above 0, up to {_MAX_RATE_PER_SECOND:g}")
             return Account("").rate_per_second
         return float(value)
+
+    def _currency(self) -> str | None:
+        text = self._optional_text("currency")
+        if text is not None and not _CURRENCY.fullmatch(text):
+            self._problem("currency", "must be an ISO 4217 code like ARS")
+            return None
+        return text
+
+    def _refunds_only_here_since(self) -> datetime | None:
+        text = self._optional_text("refunds_only_here_since")
+        if text is None:
+            return None
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            moment = datetime.min  # noqa: DTZ901 - without a zone, as refused below
+        if moment.tzinfo is None:
+            self._problem("refunds_only_here_since", "must be an RFC 3339 time with an offset")
+            return None
+        return moment.astimezone(UTC)
+
+    def _legacy_qr(self) -> LegacyQr | None:
+        text = self._optional_text("legacy_qr")
+        for generation in _GENERATIONS:
+            if text == generation:
+                return generation
+        if text is not None:
+            self._problem("legacy_qr", f"must be {' or '.join(_GENERATIONS)}")
+        return None
+
+    def _optional_text(self, field: str) -> str | None:
+        value = self._fields.get(field)
+        return None if value is None else self._text(field, value)

@@ -87,6 +87,29 @@ api_paused = Gauge(
     registry=REGISTRY,
 )
 
+# The order desk
+commands_total = Counter(
+    "cuadre_commands_total",
+    "Commands by what became of them: done, refused, withdrawn; unknown counts each time an outcome became unknown.",
+    ["kind", "outcome"],
+    registry=REGISTRY,
+)
+command_seconds = Histogram(
+    "cuadre_command_seconds",
+    "From the moment a command was asked to the moment it was settled.",
+    ["kind"],
+    buckets=_LONG_SECONDS,
+    registry=REGISTRY,
+)
+
+# The audit
+sweep_orders_total = Counter(
+    "cuadre_sweep_orders_total",
+    "Orders in the provider's list, by what was known of them here: known, unknown, stale.",
+    ["found"],
+    registry=REGISTRY,
+)
+
 # This process
 http_requests_total = Counter(
     "cuadre_http_requests_total", "Requests served by us.", ["app", "route", "status"], registry=REGISTRY
@@ -114,7 +137,46 @@ default_partition_rows = Gauge(
     registry=None,
 )
 
+commands_open = Gauge(
+    "cuadre_commands_open", "Commands whose outcome is not settled.", ["kind", "status"], registry=None
+)
+oldest_command_seconds = Gauge(
+    "cuadre_oldest_command_seconds", "How long the longest unsettled command waits.", registry=None
+)
+complete_until_timestamp_seconds = Gauge(
+    "cuadre_complete_until_timestamp_seconds",
+    "Up to when every order that the provider lists is known to be stored, as Unix time.",
+    ["account"],
+    registry=None,
+)
+completeness_blocked = Gauge(
+    "cuadre_completeness_blocked", "1 while the certificate of completeness cannot move.", ["account"], registry=None
+)
+verify_finished_timestamp_seconds = Gauge(
+    "cuadre_verify_finished_timestamp_seconds",
+    "When the last comparison with the provider finished, as Unix time.",
+    registry=None,
+)
+verify_drifted_orders = Gauge(
+    "cuadre_verify_drifted_orders", "Orders that the last comparison found different and unrepaired.", registry=None
+)
+looks_next_day = Gauge("cuadre_looks_next_day", "Looks at stored orders that fall due within a day.", registry=None)
+unverified_share = Gauge(
+    "cuadre_unverified_share",
+    "Share of the last hour's order notifications whose signature did not match, 0 to 1.",
+    ["account"],
+    registry=None,
+)
+
 DATABASE_GAUGES = (
+    commands_open,
+    oldest_command_seconds,
+    complete_until_timestamp_seconds,
+    completeness_blocked,
+    verify_finished_timestamp_seconds,
+    verify_drifted_orders,
+    looks_next_day,
+    unverified_share,
     orders_due,
     oldest_due_seconds,
     orders_quarantined,
@@ -129,7 +191,7 @@ KNOWN_TOPICS = frozenset({
     "point_integration_ipn", "delivery", "subscription_preapproval", "subscription_preapproval_plan",
     "subscription_authorized_payment", "wallet_connect", "topic_card_id_wh",
 })  # fmt: skip
-KNOWN_TYPES = frozenset({"qr", "point", "online"})
+KNOWN_TYPES = frozenset({"qr", "point", "online", "legacy_qr"})
 KNOWN_STATUSES = frozenset({
     "created", "at_terminal", "processing", "action_required", "processed", "failed", "canceled", "cancelled",
     "expired", "refunded", "charged_back",
