@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from service.mercadopago.account import DEFAULT_ACCOUNT, Account, LegacyQr, SignaturePolicy
+from service.orders.look_table import DEFAULT_LOOKS, LookTable, read_look_table
 from service.reloading import Reloading, UnusableFileError
 from service.settings import Settings, is_visible
 
@@ -20,7 +21,7 @@ _CURRENCY = re.compile(r"[A-Z]{3}")
 _GENERATIONS: tuple[LegacyQr, ...] = get_args(LegacyQr)
 _FIELDS = (
     "name", "user_id", "application_ids", "access_token", "webhook_secrets", "signature_policy", "rate_per_second",
-    "currency", "refunds_only_here_since", "legacy_qr", "legacy_store_id",
+    "currency", "refunds_only_here_since", "legacy_qr", "legacy_store_id", "looks",
 )  # fmt: skip
 _MAX_RATE_PER_SECOND = 1000.0
 # A mounted secret is a line; more than this is the wrong file.
@@ -182,6 +183,7 @@ class _AccountEntry:
             refunds_only_here_since=self._refunds_only_here_since(),
             legacy_qr=self._legacy_qr(),
             legacy_store_id=self._identifier("legacy_store_id", self._fields.get("legacy_store_id")),
+            looks=self._looks(),
         )
 
     def _problem(self, field: str, what: str) -> None:
@@ -316,6 +318,13 @@ class _AccountEntry:
         if text is not None:
             self._problem("legacy_qr", f"must be {' or '.join(_GENERATIONS)}")
         return None
+
+    def _looks(self) -> LookTable:
+        try:
+            return read_look_table(self._fields.get("looks", {}))
+        except ValueError as error:
+            self._problem("looks", str(error))
+            return DEFAULT_LOOKS
 
     def _optional_text(self, field: str) -> str | None:
         value = self._fields.get(field)

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from service.orders.look_table import DEFAULT_LOOKS, LookTable
+
 SignaturePolicy = Literal["required", "report", "off"]
 LegacyQr = Literal["v1", "v2"]
 
@@ -20,6 +22,7 @@ class Account:
     `refunds_only_here_since`: from then on every refund is to come through the desk; others are discrepancies.
     `legacy_qr` says which generation of the attended QR the desk speaks; where it is set, legacy notifications
     (`merchant_order`, `payment`) lead to looks. `legacy_store_id` is the `external_store_id` that V2 paths need.
+    `looks` says when this account's orders are looked at with no notification to ask for it.
     """
 
     name: str
@@ -33,3 +36,4 @@ class Account:
     refunds_only_here_since: datetime | None = None
     legacy_qr: LegacyQr | None = None
     legacy_store_id: str | None = None
+    looks: LookTable = DEFAULT_LOOKS
