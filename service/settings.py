@@ -57,6 +57,13 @@ def _seconds(default: float, meaning: str, least: float, most: float) -> Any:
     return _setting(default, meaning, allowed, ge=least, le=most, allow_inf_nan=False)
 
 
+def _days(what: str) -> Any:
+    return _setting(
+        0, f"days that {what} are kept at least, by whole months; 0 keeps them for ever",
+        "0, or a whole number of days from 1 to 36500", ge=0, le=36500,
+    )  # fmt: skip
+
+
 def _refuse(problem: str) -> PydanticCustomError:
     """The reason goes to the reader as the field's `allowed` text; this one only names the kind of mistake."""
     return PydanticCustomError("setting", "{problem}", {"problem": problem})
@@ -208,6 +215,20 @@ class Settings(BaseSettings):
     poll_seconds: _Number = _seconds(0.5, "pause between looks for due orders when there are none", 0.01, 60)
     ack_timeout_seconds: _Number = _seconds(4.0, "within it a notification is committed or answered 503", 0.1, 20)
     lease_seconds: _Number = _seconds(30.0, "how long a claimed order belongs to its worker", 1, 3600)
+    sweep: Annotated[Literal["on", "off"], BeforeValidator(_lower)] = _setting(
+        "on", "searches the provider's list for orders that nobody told of, and certifies completeness", "on or off"
+    )
+    verify_sample: _Whole = _setting(
+        200, "stored orders that are compared with the provider once a day; 0 compares none",
+        "a whole number from 0 to 100000", ge=0, le=100_000,
+    )  # fmt: skip
+    keep_payer: Annotated[Literal["on", "off"], BeforeValidator(_lower)] = _setting(
+        "off", "on keeps what Mercado Pago says about payers in payloads", "on or off"
+    )
+    keep_notifications_days: _Whole = _days("notifications")
+    keep_versions_days: _Whole = _days("versions of orders")
+    keep_fetches_days: _Whole = _days("lines about reads")
+    keep_events_days: _Whole = _days("events")
     data_dir: _PathSetting | None = _setting(
         None, "where the demo keeps its database between runs", "the path of a folder"
     )
