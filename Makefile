@@ -40,7 +40,7 @@ test: $(VENV)/.dev ## Prove it
 check: $(VENV)/.dev ## Formatting, types, imports, dependencies, SQL, manifests
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh deploy/check.sh
 
-optional-tools: ## promtool for the alert rules' tests (Debian, as root)
+optional-tools: ## promtool and PgBouncer for the tests that need them (Debian, as root)
 	@sh deploy/optional-tools.sh
 
 lock: ## Renew requirements/*.txt from pyproject.toml (needs uv)
