@@ -82,14 +82,15 @@ def optional_tools(desk: Path) -> subprocess.CompletedProcess[str]:
 def test_where_there_is_no_apt_nothing_is_done(desk: Path) -> None:
     result = optional_tools(desk)
     assert result.returncode == 0
-    assert result.stdout.startswith("optional tools: nothing done, this is no Debian; checks that need promtool are")
+    assert result.stdout.startswith("optional tools: nothing done, this is no Debian; checks that need promtool pgbouncer")
     assert not (desk / ".venv").exists()
 
 
 def test_what_is_there_is_left_alone(desk: Path) -> None:
     program(desk / "bin", "apt-get", "exit 1")
     (desk / ".venv").mkdir()
-    program(desk / ".venv/bin", "promtool", "exit 0")
+    for name in ("promtool", "pgbouncer"):
+        program(desk / ".venv/bin", name, "exit 0")
     result = optional_tools(desk)
     assert (result.returncode, result.stdout) == (0, "optional tools: all there\n")
 
