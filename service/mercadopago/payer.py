@@ -11,7 +11,9 @@ PAYER_MEMBERS = frozenset({"payer", "cardholder", "card_holder"})
 
 def without_payer(document: JsonDocument) -> JsonDocument:
     """The same document without its payer; the very same one where it names none."""
-    if not any(f'"{name}"' in document.text for name in PAYER_MEMBERS):
+    text = document.text
+    # A name may also be written with escapes.
+    if "\\u" not in text and not any(f'"{name}"' in text for name in PAYER_MEMBERS):
         return document
     value = _pruned(document.value)
     return document if value is document.value else JsonDocument(value, dumps(value), document.altered)

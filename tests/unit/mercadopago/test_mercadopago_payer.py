@@ -33,6 +33,10 @@ def test_every_payer_goes_and_the_money_stays() -> None:
     assert document.value == parse_json(document.text.encode()).value
 
 
+def test_an_escaped_name_hides_nobody() -> None:
+    assert without_payer(parse_json(b'{"\\u0070ayer": {"id": 1}, "id": "ORD1"}')).value == {"id": "ORD1"}
+
+
 def test_an_answer_without_a_payer_is_left_as_it_came() -> None:
     document = parse_json(b'{ "id":  "ORD1", "description": "for the \\"payer\\"" }')
 

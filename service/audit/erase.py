@@ -1,0 +1,89 @@
+"""Erasing what is stored about one payer, and leaving the money: amounts, statuses and ids stay as they are."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from service.database.pool import Database
+from service.database.queries import load
+from service.mercadopago.json_text import canonical_hash, parse_json
+from service.mercadopago.payer import without_payer
+from service.sync.locks import lock_orders
+
+QUERIES = load(Path(__file__).with_name("erase.sql"))
+
+BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """How many orders were gone through, and how many stored texts were changed, by table."""
+
+    orders: int
+    texts: dict[str, int]
+
+
+async def find_payer_orders(database: Database, payer: str) -> list[str]:
+    """The ids of all orders of which some stored text names this payer: an id, an e-mail, an identification number.
+
+    Compared exactly, as text and, where it is one, as a number. Reads every payload, so it takes its time.
+    """
+    named = {"text": payer, "number": int(payer) if payer.isascii() and payer.isdigit() and len(payer) < 40 else payer}
+    return [row["order_id"] for row in await database.fetch(QUERIES.find_payer_orders, json.dumps(named))]
+
+
+async def erase_payers(database: Database, order_ids: Sequence[str]) -> Erased:
+    """Takes the payer out of all that is stored of these orders, and out of all that will be read of them.
+
+    In transactions of some orders each: what is interrupted is done again by the same call.
+    """
+    texts: dict[str, int] = {}
+    for start in range(0, len(order_ids), BATCH):
+        async with database.transaction() as connection:
+            ids = sorted(order_ids[start : start + BATCH])
+            await lock_orders(connection, ids)
+            for place, number in (await _erase(connection, ids)).items():
+                texts[place] = texts.get(place, 0) + number
+    return Erased(len(order_ids), texts)
+
+
+async def _erase(connection: Any, ids: list[str]) -> dict[str, int]:
+    changed: dict[str, list[tuple[str, str, str, bytes]]] = {}
+    for row in await connection.fetch(QUERIES.read_payer_texts, ids):
+        before = parse_json(row["text"].encode())
+        after = without_payer(before)
+        if after is not before:
+            found = (row["order_id"], row["row_key"], after.text, canonical_hash(after.value))
+            changed.setdefault(row["place"], []).append(found)
+    current = {order_id: (text, digest) for order_id, _, text, digest in changed.get("orders", ())}
+    await connection.execute(
+        QUERIES.erase_in_orders,
+        ids,
+        [current[order_id][0] if order_id in current else None for order_id in ids],
+        [current[order_id][1] if order_id in current else None for order_id in ids],
+    )
+    keys = {place: [one[1].split(" ") for one in found] for place, found in changed.items()}
+    if versions := changed.get("order_versions"):
+        await connection.execute(
+            QUERIES.erase_in_versions,
+            [one[0] for one in versions],
+            [int(number) for number, _ in keys["order_versions"]],
+            [date.fromisoformat(period) for _, period in keys["order_versions"]],
+            [one[2] for one in versions],
+        )
+    if notifications := changed.get("notifications"):
+        await connection.execute(
+            QUERIES.erase_in_notifications,
+            [int(number) for number, _ in keys["notifications"]],
+            [date.fromisoformat(period) for _, period in keys["notifications"]],
+            [one[2] for one in notifications],
+        )
+    for part, query in (("body", QUERIES.erase_in_command_bodies), ("answer", QUERIES.erase_in_command_answers)):
+        texts = {one[1].split(" ")[0]: one[2] for one in changed.get("commands", ()) if one[1].endswith(part)}
+        if texts:
+            await connection.execute(query, list(texts), list(texts.values()))
+    await connection.execute(QUERIES.forget_unreadable_payloads, ids)
+    return {place: len(found) for place, found in changed.items()}
