@@ -12,6 +12,7 @@ from .in_store_shapes import merchant_order_view, payment_view, refund_view
 from .legacy_api import caller_of
 from .legacy_search import BadLegacySearch, search_merchant_orders, search_payments
 from .money import Json
+from .order_payments import find_order_payment, order_payment_view
 from .payloads import dump_json
 from .provider import Handler, Refused, provider_route, refusable
 from .schema import Invalid
@@ -68,8 +69,12 @@ def _find_payment(request: web.Request, caller: str | None) -> tuple[Payment, Me
 
 
 async def get_payment(request: web.Request) -> web.Response:
-    """`GET /v1/payments/{id}`."""
-    payment, merchant_order = _find_payment(request, _payments_caller(request))
+    """`GET /v1/payments/{id}`: of an order put on a point of sale, or of `/v1/orders` by its `reference_id`."""
+    world, caller = request.app[WORLD], _payments_caller(request)
+    found = find_order_payment(world.ledger, request.match_info["payment_id"])
+    if found is not None and (caller is None or found[0].owner in {None, caller}):
+        return errors.json_response(200, dump_json(order_payment_view(*found, world.config)))
+    payment, merchant_order = _find_payment(request, caller)
     return errors.json_response(200, dump_json(payment_view(payment, merchant_order, request.app[WORLD].config)))
 
 

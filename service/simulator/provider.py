@@ -212,9 +212,17 @@ def find_order(request: web.Request) -> SimulatedOrder:
     return order
 
 
+def _is_too_old(world: World, order: SimulatedOrder) -> bool:
+    days = world.rules.orders_shown_days
+    return days is not None and world.clock.now() - order.created_at > timedelta(days=days)
+
+
 async def get_order(request: web.Request) -> web.Response:
     """`GET /v1/orders/{order_id}`."""
-    return errors.json_response(200, find_order(request).rendered)
+    order = find_order(request)
+    if _is_too_old(request.app[WORLD], order):
+        return errors.default_error(404)
+    return errors.json_response(200, order.rendered)
 
 
 async def search_orders(request: web.Request) -> web.Response:
@@ -225,7 +233,8 @@ async def search_orders(request: web.Request) -> web.Response:
         search = read_search(request.query, now)
     except BadSearch as bad:
         return errors.error(400, bad.code, bad.message, bad.details)
-    return errors.json_response(200, run_search(world.ledger, search, now, seller, world.faults.indexing_lag_seconds))
+    lag_seconds, listed = world.faults.indexing_lag_seconds, world.rules.search_lists
+    return errors.json_response(200, run_search(world.ledger, search, now, seller, lag_seconds, listed))
 
 
 async def users_me(request: web.Request) -> web.Response:

@@ -30,6 +30,8 @@ class Rules:
     transfer_pays_seconds: float | None = 3.0
     v2_get: str = "array"
     text_payment_ids: bool = False
+    orders_shown_days: float | None = None
+    search_lists: frozenset[str] | None = None
 
     def described(self) -> dict[str, Any]:
         """The answer of `GET /_sim/rules`."""
@@ -107,4 +109,6 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "transfer_pays_seconds": _number,
     "v2_get": _one_of("array", "object"),
     "text_payment_ids": _flag,
+    "orders_shown_days": _number,
+    "search_lists": _names,
 }

@@ -59,14 +59,25 @@ def read_search(query: Mapping[str, str], now: datetime) -> Search:
     return Search(begin, end, offset, limit, sort_by, sort_order == "desc", filters)
 
 
-def run_search(ledger: Ledger, search: Search, now: datetime, seller: str | None, lag_seconds: float) -> bytes:
-    """The answer `{data, paging}`, numbers of the paging as strings. New orders appear `lag_seconds` late."""
+def run_search(
+    ledger: Ledger,
+    search: Search,
+    now: datetime,
+    seller: str | None,
+    lag_seconds: float,
+    listed_types: frozenset[str] | None = None,
+) -> bytes:
+    """The answer `{data, paging}`, numbers of the paging as strings. New orders appear `lag_seconds` late.
+
+    `listed_types` are the types of order that are found at all; None: every one.
+    """
     indexed_until = now - timedelta(seconds=lag_seconds)
     found = [
         order
         for order in ledger.created_between(search.begin, search.end)
         if order.indexed_at <= indexed_until
         and (seller is None or order.owner in {None, seller})
+        and (listed_types is None or order.body.get("type") in listed_types)
         and _matches(order.view, search.filters)
     ]
     if search.sort_by == "last_updated_date":
