@@ -22,6 +22,7 @@ _GENERATIONS: tuple[LegacyQr, ...] = get_args(LegacyQr)
 _FIELDS = (
     "name", "user_id", "application_ids", "access_token", "webhook_secrets", "signature_policy", "rate_per_second",
     "currency", "refunds_only_here_since", "legacy_qr", "legacy_store_id", "looks",
+    "keep_payer",
 )  # fmt: skip
 _MAX_RATE_PER_SECOND = 1000.0
 # A mounted secret is a line; more than this is the wrong file.
@@ -102,8 +103,9 @@ def load_accounts(settings: Settings) -> tuple[Account, ...]:
 
     Raises `AccountsError` with every problem together: unreadable, wrong, or none configured at all.
     """
+    keeps_payers = settings.keep_payer == "on"
     if settings.accounts_file is not None:
-        return _read_accounts(settings.accounts_file)
+        return _read_accounts(settings.accounts_file, keeps_payers=keeps_payers)
     if settings.access_token is None and settings.user_id is None and not settings.webhook_secrets:
         raise AccountsError(["no account: set CUADRE_ACCOUNTS_FILE, or CUADRE_ACCESS_TOKEN for a single account"])
     account = Account(
@@ -112,6 +114,7 @@ def load_accounts(settings: Settings) -> tuple[Account, ...]:
         access_token=settings.access_token.get_secret_value() if settings.access_token else None,
         webhook_secrets=tuple(secret.get_secret_value() for secret in settings.webhook_secrets),
         signature_policy=settings.signature_policy,
+        keep_payer=keeps_payers,
     )
     return (account,)
 
@@ -135,13 +138,16 @@ def _no_constant(name: str) -> float:
     raise ValueError(name)
 
 
-def _read_accounts(path: Path) -> tuple[Account, ...]:
+def _read_accounts(path: Path, *, keeps_payers: bool) -> tuple[Account, ...]:
     try:
         entries = read_json_list(path, "accounts")
     except UnusableFileError as error:
         raise AccountsError(error.problems) from None
     problems: list[str] = []
-    accounts = [_AccountEntry(entry, f"accounts[{i}]", path.parent, problems).read() for i, entry in enumerate(entries)]
+    accounts = [
+        _AccountEntry(entry, f"accounts[{i}]", path.parent, problems, keeps_payers=keeps_payers).read()
+        for i, entry in enumerate(entries)
+    ]
     if not entries:
         problems.append(f"{path}: lists no account")
     seen: set[str] = set()
@@ -157,7 +163,8 @@ def _read_accounts(path: Path) -> tuple[Account, ...]:
 class _AccountEntry:
     """One entry of the file, read field by field; what is wrong is added to `problems`, secrets never."""
 
-    def __init__(self, entry: object, place: str, folder: Path, problems: list[str]) -> None:
+    def __init__(self, entry: object, place: str, folder: Path, problems: list[str], *, keeps_payers: bool) -> None:
+        self._keeps_payers = keeps_payers
         self._fields: dict[str, Any] = entry if isinstance(entry, dict) else {}
         self._place = place
         self._folder = folder
@@ -184,6 +191,7 @@ class _AccountEntry:
             legacy_qr=self._legacy_qr(),
             legacy_store_id=self._identifier("legacy_store_id", self._fields.get("legacy_store_id")),
             looks=self._looks(),
+            keep_payer=self._keep_payer(),
         )
 
     def _problem(self, field: str, what: str) -> None:
@@ -318,6 +326,13 @@ class _AccountEntry:
         if text is not None:
             self._problem("legacy_qr", f"must be {' or '.join(_GENERATIONS)}")
         return None
+
+    def _keep_payer(self) -> bool:
+        value = self._fields.get("keep_payer", self._keeps_payers)
+        if not isinstance(value, bool):
+            self._problem("keep_payer", "must be true or false")
+            return False
+        return value
 
     def _looks(self) -> LookTable:
         try:

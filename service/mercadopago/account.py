@@ -22,6 +22,7 @@ class Account:
     `refunds_only_here_since`: from then on every refund is to come through the desk; others are discrepancies.
     `legacy_qr` says which generation of the attended QR the desk speaks; where it is set, legacy notifications
     (`merchant_order`, `payment`) lead to looks. `legacy_store_id` is the `external_store_id` that V2 paths need.
+    `keep_payer`: what the provider says about the person who pays is stored with the order.
     `looks` says when this account's orders are looked at with no notification to ask for it.
     """
 
@@ -37,3 +38,4 @@ class Account:
     legacy_qr: LegacyQr | None = None
     legacy_store_id: str | None = None
     looks: LookTable = DEFAULT_LOOKS
+    keep_payer: bool = False

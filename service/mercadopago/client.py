@@ -1,46 +1,44 @@
-"""The HTTP client for Mercado Pago: one session, one GET a call, every failure in the terms of the error tree.
+"""The HTTP client for Mercado Pago: everything that is asked of it, every failure in the terms of the error tree.
 
-Retries across time belong to the `sync` row; in here nothing is tried twice (but aiohttp repeats a GET once when a
-kept connection turns out to be dead). The token travels in the `Authorization` header and nowhere else; errors are
-raised outside of the handlers that caught aiohttp's, because those carry the request's headers.
+Retries across time belong to whoever owes the call: a read's to the `sync` row, a write's to its command. In here a
+write is sent at most once. Reads raise `MercadoPagoError`; writes return the provider's answer, whatever it says, and
+raise only where there was none (`calls`). What cannot be asked for (an id that is none, an account without the id that
+a path needs) raises `BadRequest` with `status` 0 and is not sent.
+
+The label of a call in the metrics is the method's name; the parts of a merchant order count as `get_payment` and
+`get_payment_refunds`.
 """
 
-import re
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from types import TracebackType
-from typing import TypeVar
-from urllib.parse import quote, urlsplit
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
-import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
-
-from service import __version__
-from service.mercadopago.account import Account
-from service.mercadopago.answers import error_for, http_date
-from service.mercadopago.errors import (
-    AccountRefused,
-    BadRequest,
-    ConnectionTrouble,
-    MercadoPagoError,
-    NonsenseAnswer,
-    Timeout,
+from service.mercadopago.account import Account, LegacyQr
+from service.mercadopago.answers import ProviderAnswer, http_date
+from service.mercadopago.calls import Caller, OnCall
+from service.mercadopago.documents import Fields, ReadOrder, body_text, object_of, text_of
+from service.mercadopago.errors import BadRequest, NonsenseAnswer, OrderNotFound, Timeout, UnreadableOrder
+from service.mercadopago.json_text import JsonDocument, NotJson, parse_json
+from service.mercadopago.legacy import (
+    MERCHANT_ORDER_PREFIX,
+    is_merchant_order_id,
+    is_payment_hint_id,
+    listed_payments,
+    needs_refunds,
+    payload_of,
+    read_merchant_order,
 )
-from service.mercadopago.json_text import NotJson, parse_json
-from service.mercadopago.reader import ReadOrder, read_order
-from service.telemetry import metrics
+from service.mercadopago.listing import OrdersPage, read_merchant_order_ids, read_orders_page
+from service.mercadopago.paths import merchant_order_path, order_path, payment_path, v1_path, v2_path
+from service.mercadopago.payer import order_without_payer
+from service.mercadopago.reader import read_order
+from service.mercadopago.transport import MAX_ANSWER_BYTES, Answer
 
-MAX_ANSWER_BYTES = 5 * 1024 * 1024
-_MAX_ERROR_BYTES = 64 * 1024
-_ORDER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-# What may stand in a header without being able to end it.
-_TOKEN = re.compile(r"[\x21-\x7e]+")
+__all__ = ["MAX_ANSWER_BYTES", "FetchedOrder", "MercadoPagoClient", "OnCall", "Seller"]
 
-_Read = TypeVar("_Read")
-OnCall = Callable[[str, str, float], None]
-"""Told of every call: operation (`get_order`, `who_am_i`), outcome (`ok` or an error's), seconds."""
+MAX_PAGE_SIZE = 100
+# Merchant orders found under one reference; more are no sale, but a test or an abuse.
+_MOST_PAGES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,166 +60,303 @@ class Seller:
     provider_date: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
+class MercadoPagoClient(Caller):
+    """Orders, payments, merchant orders and sellers, read and written."""
 
-
-class MercadoPagoClient:
-    """Reads orders and sellers. Use as `async with`; `base_url` may have a path, but neither user nor query.
-
-    `connect_timeout_seconds` bounds making a connection, `total_timeout_seconds` the whole call, waiting for one of
-    the `max_connections` included: give it at least as many as fetches run at once.
-    """
-
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        connect_timeout_seconds: float = 3,
-        total_timeout_seconds: float = 10,
-        max_connections: int = 100,
-        on_call: OnCall | None = None,
-    ) -> None:
-        parts = urlsplit(base_url)
-        if (
-            parts.scheme not in {"http", "https"}
-            or not parts.hostname
-            or parts.username
-            or parts.query
-            or parts.fragment
-        ):
-            raise ValueError("the Mercado Pago URL must be like https://api.mercadopago.com, without user or query")
-        self._base_url = base_url.rstrip("/")
-        self._timeout = aiohttp.ClientTimeout(total=total_timeout_seconds, sock_connect=connect_timeout_seconds)
-        self._max_connections = max_connections
-        self._on_call = on_call
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> "MercadoPagoClient":
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._max_connections),
-            timeout=self._timeout,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept": "application/json", "User-Agent": f"cuadre/{__version__}"},
-            trust_env=False,
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+    # Reads --------------------------------------------------------------------------------------------------------
 
     async def get_order(self, account: Account, order_id: str) -> FetchedOrder:
         """`GET /v1/orders/{id}`, read. Raises `MercadoPagoError`; an `UnreadableOrder` bears the answer's text."""
-        if not _ORDER_ID.fullmatch(order_id):
-            raise BadRequest("the order id is not of 1 to 64 letters, digits, _ and -; it was not asked for")
-        return await self._call(
+        return await self._read(
             "get_order",
             account,
-            f"/v1/orders/{quote(order_id, safe='')}",
-            lambda answer: FetchedOrder(read_order(answer.body, order_id), http_date(answer.headers.get("Date"))),
+            order_path(order_id),
+            lambda answer: _fetched(account, read_order(answer.body, order_id), http_date(answer.headers.get("Date"))),
             about_order=True,
         )
 
+    async def get_any(self, account: Account, order_id: str) -> FetchedOrder:
+        """An order by its id here: `MO…` is a sale of the legacy QR, all else one of the Orders API."""
+        if is_merchant_order_id(order_id):
+            return await self.get_merchant_order(account, order_id)
+        if is_payment_hint_id(order_id):
+            raise BadRequest(f"{order_id} is a payment told of, and no order; it was not asked for")
+        return await self.get_order(account, order_id)
+
     async def who_am_i(self, account: Account) -> Seller:
         """`GET /users/me`: the seller that the account's token speaks for. Raises `MercadoPagoError`."""
-        return await self._call("who_am_i", account, "/users/me", _seller, about_order=False)
+        return await self._read("who_am_i", account, "/users/me", _seller, about_order=False)
 
-    async def _call(
+    async def search_orders(
         self,
-        operation: str,
         account: Account,
-        path: str,
-        read: Callable[[_Answer], _Read],
         *,
-        about_order: bool,
-    ) -> _Read:
-        token = _usable_token(account)
-        started = time.perf_counter()
-        seconds = None
-        try:
-            answer = await self._get(path, token)
-            seconds = time.perf_counter() - started
-            if answer.status != 200:
-                raise error_for(answer.status, answer.headers, answer.body, token=token, about_order=about_order)
-            result = read(answer)
-        except MercadoPagoError as error:
-            self._count(operation, error.outcome, time.perf_counter() - started if seconds is None else seconds)
-            raise
-        self._count(operation, "ok", seconds)
-        return result
+        begin: datetime,
+        end: datetime,
+        external_reference: str | None = None,
+        page: int = 1,
+        page_size: int = MAX_PAGE_SIZE,
+    ) -> OrdersPage:
+        """`GET /v1/orders`: orders created from `begin` to `end`, oldest first, one page of them (the first is 1).
 
-    def _count(self, operation: str, outcome: str, seconds: float) -> None:
-        metrics.api_requests_total.labels(operation, outcome).inc()
-        metrics.api_request_seconds.labels(operation).observe(seconds)
-        if self._on_call is not None:
-            self._on_call(operation, outcome, seconds)
-
-    async def _get(self, path: str, token: str) -> _Answer:
-        if self._session is None:
-            raise RuntimeError("MercadoPagoClient is closed; use it inside `async with`")
-        trouble: MercadoPagoError
-        try:
-            async with self._session.get(
-                self._base_url + path, headers={"Authorization": f"Bearer {token}"}, allow_redirects=False
-            ) as response:
-                return await _whole(response)
-        except TimeoutError:
-            trouble = Timeout(f"no whole answer within {self._timeout.total:g} s")
-        except (aiohttp.ClientResponseError, HttpProcessingError):
-            trouble = NonsenseAnswer("the answer is not HTTP that can be read")
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            trouble = ConnectionTrouble(_what_broke(error))
-        raise trouble
-
-
-async def _whole(response: aiohttp.ClientResponse) -> _Answer:
-    """The answer with its body. Of an error's body as much as can be had: the status already says what matters."""
-    good = response.status == 200
-    limit = MAX_ANSWER_BYTES if good else _MAX_ERROR_BYTES
-    body = bytearray()
-    try:
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > limit:
-                break
-    except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError):
-        if good:
-            raise
-    if good and len(body) > limit:
-        raise NonsenseAnswer("the answer is over 5 MiB", outcome="oversized", status=200)
-    return _Answer(response.status, response.headers, bytes(body))
-
-
-def _what_broke(error: Exception) -> str:
-    """The kind of failure and the system's word for it. Not `str(error)`, which may quote what was sent or received."""
-    reason = error.strerror if isinstance(error, OSError) else None
-    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
-
-
-def _usable_token(account: Account) -> str:
-    token = account.access_token
-    if not token:
-        raise AccountRefused(f"account {account.name} has no access_token", outcome="no_token")
-    if not _TOKEN.fullmatch(token):
-        raise AccountRefused(
-            f"the access_token of account {account.name} holds spaces, line breaks or letters outside ASCII",
-            outcome="bad_token",
+        The provider takes at most 30 days at once, finds new orders late, and may not list every type. Raises
+        `MercadoPagoError`; a refused search is a `NonsenseAnswer` with `status` 400. A caller that goes on to the last
+        page stops where one tells no new id: a provider that pages otherwise than documented would answer for ever.
+        """
+        if begin.tzinfo is None or end.tzinfo is None or page < 1 or not 1 <= page_size <= MAX_PAGE_SIZE:
+            raise ValueError("begin and end must have a timezone, page must be from 1, page_size 1 to 100")
+        query = {
+            "begin_date": _rfc3339(begin),
+            "end_date": _rfc3339(end + timedelta(milliseconds=1, microseconds=-1)),
+            "page": str(page),
+            "page_size": str(page_size),
+            "sort_by": "created_date",
+            "sort_order": "asc",
+        }
+        if external_reference is not None:
+            query["external_reference"] = external_reference
+        return await self._read(
+            "search_orders",
+            account,
+            "/v1/orders",
+            lambda answer: read_orders_page(answer.body, page=page, page_size=page_size),
+            about_order=False,
+            query=query,
         )
-    return token
+
+    async def search_merchant_orders(self, account: Account, external_reference: str) -> tuple[str, ...]:
+        """`GET /merchant_orders/search`: the numbers of the merchant orders with this reference, of the last 90 days.
+
+        As the provider writes them, without `MO`. None found does not mean that there is none. Raises
+        `MercadoPagoError`.
+        """
+        found: dict[str, None] = {}
+        offset: int | None = 0
+        for _ in range(_MOST_PAGES):
+            numbers, offset = await self._read(
+                "search_merchant_orders",
+                account,
+                "/merchant_orders/search",
+                lambda answer: read_merchant_order_ids(answer.body),
+                about_order=False,
+                query={"external_reference": external_reference, "limit": "50", "offset": str(offset)},
+            )
+            found |= dict.fromkeys(numbers)
+            if offset is None:
+                break
+        return tuple(found)
+
+    async def get_merchant_order(self, account: Account, merchant_order_id: str) -> FetchedOrder:
+        """`GET /merchant_orders/{id}`, each of its payments and their refunds, read as one order with the id `MO…`.
+
+        Takes the number with or without `MO`. All of it must come within twice the time of one call. Raises
+        `MercadoPagoError`: a payment that is not found is an `OrderNotFound` like the merchant order itself.
+        """
+        number = merchant_order_id.removeprefix(MERCHANT_ORDER_PREFIX)
+        path = merchant_order_path(number)
+        seconds = 2 * self._transport.total_timeout_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._merchant_order(account, number, path)
+        except TimeoutError:
+            pass
+        raise Timeout(f"the merchant order and its payments were not all there within {seconds:g} s")
+
+    async def _merchant_order(self, account: Account, number: str, path: str) -> FetchedOrder:
+        order, date = await self._object("get_merchant_order", account, path, number)
+        try:
+            payments, refunds = await self._payments_of(account, object_of(order.value))
+            read = read_merchant_order(payload_of(order, payments, refunds).encode(), MERCHANT_ORDER_PREFIX + number)
+        except UnreadableOrder as error:
+            if error.body is None:
+                error.body = body_text(order.text.encode())
+            raise
+        altered = any(document.altered for document in (order, *payments, *refunds.values()))
+        return _fetched(account, replace(read, altered=altered), date)
+
+    async def _payments_of(
+        self, account: Account, merchant_order: Fields
+    ) -> tuple[list[JsonDocument], dict[str, JsonDocument]]:
+        """Every payment that it lists, and by payment the refunds that had to be asked for."""
+        payments: list[JsonDocument] = []
+        refunds: dict[str, JsonDocument] = {}
+        for payment_id in listed_payments(merchant_order):
+            payment = await self._payment(account, payment_id)
+            payments.append(payment)
+            if needs_refunds(object_of(payment.value)):
+                refunds[payment_id] = await self._read(
+                    "get_payment_refunds",
+                    account,
+                    f"{payment_path(payment_id)}/refunds",
+                    _list,
+                    about_order=True,
+                    what=f"refunds of payment {payment_id}",
+                )
+        return payments, refunds
+
+    async def get_payment(self, account: Account, payment_id: str) -> dict[str, object]:
+        """`GET /v1/payments/{id}`: the payment as it came, numbers with a point as `Decimal`.
+
+        Raises `MercadoPagoError`.
+        """
+        return object_of((await self._payment(account, payment_id)).value)
+
+    async def _payment(self, account: Account, payment_id: str) -> JsonDocument:
+        path, what = payment_path(payment_id), f"payment {payment_id}"
+        document, _ = await self._object("get_payment", account, path, payment_id, what=what)
+        return document
+
+    async def _object(
+        self, operation: str, account: Account, path: str, expected_id: str, *, what: str = ""
+    ) -> tuple[JsonDocument, datetime | None]:
+        return await self._read(
+            operation,
+            account,
+            path,
+            lambda answer: (_document_of(answer, expected_id), http_date(answer.headers.get("Date"))),
+            about_order=True,
+            what=what,
+        )
+
+    async def get_legacy_current(self, account: Account, external_pos_id: str) -> dict[str, object] | None:
+        """The order of the legacy QR's second generation that a point of sale shows now; None for none.
+
+        Orders of the first generation cannot be asked for. Raises `MercadoPagoError`.
+        """
+        try:
+            return await self._read(
+                "get_legacy_current", account, v2_path(account, external_pos_id), _current, about_order=True
+            )
+        except OrderNotFound:
+            return None
+
+    # Writes -------------------------------------------------------------------------------------------------------
+
+    async def create_order(self, account: Account, body: str, idempotency_key: str) -> ProviderAnswer:
+        """`POST /v1/orders`. 201 with the order; 402 with the order in `data`, which exists then."""
+        return await self._write(
+            "create_order", account, "POST", "/v1/orders", body=body, headers=_key(idempotency_key)
+        )
+
+    async def cancel_order(
+        self, account: Account, order_id: str, idempotency_key: str, *, at_terminal: bool
+    ) -> ProviderAnswer:
+        """`POST /v1/orders/{id}/cancel`. 200 with the order.
+
+        With `at_terminal` a Point order that a terminal shows is canceled as well, if the terminal lets go: only a
+        later look says so.
+        """
+        headers = _key(idempotency_key)
+        if at_terminal:
+            headers["x-allow-cancelable-status"] = "at_terminal"
+        return await self._write("cancel_order", account, "POST", f"{order_path(order_id)}/cancel", headers=headers)
+
+    async def refund_order(
+        self, account: Account, order_id: str, body: str | None, idempotency_key: str
+    ) -> ProviderAnswer:
+        """`POST /v1/orders/{id}/refund`: all that is left where `body` is None. 201 with the new refunds alone."""
+        return await self._write(
+            "refund_order",
+            account,
+            "POST",
+            f"{order_path(order_id)}/refund",
+            body=body,
+            headers=_key(idempotency_key),
+        )
+
+    async def refund_payment(
+        self, account: Account, payment_id: str, body: str, idempotency_key: str
+    ) -> ProviderAnswer:
+        """`POST /v1/payments/{id}/refunds`: `{}` for all that is left, or `{"amount": 5.0}`. 201 with the refund."""
+        return await self._write(
+            "refund_payment",
+            account,
+            "POST",
+            f"{payment_path(payment_id)}/refunds",
+            body=body,
+            headers=_key(idempotency_key),
+        )
+
+    async def put_legacy_order(
+        self,
+        account: Account,
+        external_pos_id: str,
+        body: str,
+        *,
+        generation: LegacyQr,
+        ttl_seconds: int | None,
+        store_id: str | None,
+    ) -> ProviderAnswer:
+        """Puts an order on a point of sale's printed QR, in place of what is there. 200 (V1) or 204 (V2).
+
+        `ttl_seconds` is sent with V1 alone; V2 has its `expiration_date` in the body (`legacy.order_body_v2`).
+        `store_id` is the `external_store_id` that V2 needs.
+        """
+        if generation == "v1":
+            headers = {} if ttl_seconds is None else {"X-Ttl-Store-Preference": str(ttl_seconds)}
+            path = v1_path(account, external_pos_id)
+            return await self._write(
+                "put_legacy_order", account, "POST", path, body=body, headers=headers, may_be_empty=True
+            )
+        if not store_id:
+            raise BadRequest(f"account {account.name} has no legacy_store_id, which V2 paths need; nothing was sent")
+        path = v2_path(account, external_pos_id, store_id)
+        return await self._write("put_legacy_order", account, "PUT", path, body=body, may_be_empty=True)
+
+    async def delete_legacy_order(
+        self, account: Account, external_pos_id: str, *, generation: LegacyQr, store_id: str | None
+    ) -> ProviderAnswer:
+        """Takes what is there off a point of sale's printed QR. 204. V2 deletes on a path without the store."""
+        del store_id
+        path = v1_path(account, external_pos_id) if generation == "v1" else v2_path(account, external_pos_id)
+        return await self._write("delete_legacy_order", account, "DELETE", path, may_be_empty=True)
 
 
-def _seller(answer: _Answer) -> Seller:
+def _key(idempotency_key: str) -> dict[str, str]:
+    return {"X-Idempotency-Key": idempotency_key}
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _parsed(answer: Answer) -> JsonDocument:
     try:
-        value = parse_json(answer.body).value
+        return parse_json(answer.body)
     except NotJson as error:
-        raise NonsenseAnswer(f"the answer is not JSON: {error}", status=200) from None
+        reason = str(error)
+    raise NonsenseAnswer(f"the answer is not JSON: {reason}", status=200)
+
+
+def _document_of(answer: Answer, expected_id: str) -> JsonDocument:
+    """An object that bears the id that was asked for. Raises `NonsenseAnswer`."""
+    document = _parsed(answer)
+    if not isinstance(document.value, dict):
+        raise NonsenseAnswer("the answer is JSON, but no object", status=200)
+    if text_of(document.value.get("id")) != expected_id:
+        raise NonsenseAnswer("the answer bears another id than was asked for", outcome="foreign_order", status=200)
+    return document
+
+
+def _list(answer: Answer) -> JsonDocument:
+    document = _parsed(answer)
+    if not isinstance(document.value, list):
+        raise NonsenseAnswer("the answer is JSON, but no list", status=200)
+    return document
+
+
+def _current(answer: Answer) -> Fields | None:
+    """The order shown: alone, or as the only entry of a list."""
+    value = _parsed(answer).value
+    if isinstance(value, list):
+        value = value[0] if value else None
+    if value is not None and not isinstance(value, dict):
+        raise NonsenseAnswer("the answer is JSON, but no object", status=200)
+    return value
+
+
+def _seller(answer: Answer) -> Seller:
+    value = _parsed(answer).value
     fields = value if isinstance(value, dict) else {}
     user_id = fields.get("id")
     if isinstance(user_id, bool) or not isinstance(user_id, int | str) or user_id == "":
@@ -234,3 +369,7 @@ def _seller(answer: _Answer) -> Seller:
         is_test=isinstance(tags, list) and "test_user" in tags,
         provider_date=http_date(answer.headers.get("Date")),
     )
+
+
+def _fetched(account: Account, read: ReadOrder, provider_date: datetime | None) -> FetchedOrder:
+    return FetchedOrder(read if account.keep_payer else order_without_payer(read), provider_date)

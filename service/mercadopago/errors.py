@@ -51,10 +51,26 @@ class MercadoPagoError(Exception):
 
 
 class ProviderTrouble(MercadoPagoError):  # noqa: N818 - named for what it is to the caller; the tree reads as one list
-    """Not the order's fault and not ours: the same call will work later."""
+    """Not the order's fault and not ours: the same call will work later.
+
+    `sent` is False only where the connection was never made, so that the provider cannot have seen the call. A write
+    whose `sent` is True may have taken effect.
+    """
 
     default_outcome = "trouble"
     hint = "Nothing to do: fetching goes on by itself when Mercado Pago answers again."
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        outcome: str | None = None,
+        retry_after_seconds: float | None = None,
+        status: int = 0,
+        sent: bool = True,
+    ) -> None:
+        super().__init__(message, outcome=outcome, retry_after_seconds=retry_after_seconds, status=status)
+        self.sent = sent
 
 
 class ConnectionTrouble(ProviderTrouble):

@@ -4,19 +4,34 @@ Money, statuses and ids stay. What goes is every member called `payer` (name, e-
 `cardholder` and `card_holder`, wherever they stand.
 """
 
-from service.mercadopago.json_text import JsonDocument, dumps
+from dataclasses import replace
+
+from service.mercadopago.documents import ReadOrder
+from service.mercadopago.json_text import JsonDocument, canonical_hash, dumps, parse_json
 
 PAYER_MEMBERS = frozenset({"payer", "cardholder", "card_holder"})
 
 
 def without_payer(document: JsonDocument) -> JsonDocument:
     """The same document without its payer; the very same one where it names none."""
-    text = document.text
-    # A name may also be written with escapes.
-    if "\\u" not in text and not any(f'"{name}"' in text for name in PAYER_MEMBERS):
+    if not _may_name(document.text):
         return document
     value = _pruned(document.value)
     return document if value is document.value else JsonDocument(value, dumps(value), document.altered)
+
+
+def order_without_payer(read: ReadOrder) -> ReadOrder:
+    """The same order, to be stored without its payer."""
+    before = parse_json(read.text.encode()) if _may_name(read.text) else None
+    after = None if before is None else without_payer(before)
+    if after is None or after is before:
+        return read
+    return replace(read, text=after.text, payload_hash=canonical_hash(after.value))
+
+
+def _may_name(text: str) -> bool:
+    # A name may also be written with escapes.
+    return "\\u" in text or any(f'"{name}"' in text for name in PAYER_MEMBERS)
 
 
 def _pruned(value: object) -> object:

@@ -6,7 +6,6 @@ import gzip
 import json
 import logging
 import traceback
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,64 +29,13 @@ from service.mercadopago.errors import (
     UnreadableOrder,
 )
 from service.telemetry import metrics
+from tests.support.raw_provider import Provider, http
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "mercadopago"
 ORDER_ID = "ORD01M2G3K2XF0W7YQHBTWEK4BXB9"
 ORDER = (FIXTURES / "order-processed-qr.json").read_bytes()
 TOKEN = "APP_USR-1234567890123456-091415-0123456789abcdef0123456789abcdef-2100457788"
 ACCOUNT = Account("shop", access_token=TOKEN)
-DATE = "Mon, 14 Sep 2026 14:02:43 GMT"
-
-
-def http(status: int, body: bytes = b"", **headers: str) -> bytes:
-    """A whole response. Header names are given with `_` for `-`."""
-    lines = {"Content-Length": str(len(body)), "Date": DATE, "Content-Type": "application/json"}
-    lines |= {name.replace("_", "-"): value for name, value in headers.items()}
-    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    return f"HTTP/1.1 {status} X\r\n{head}\r\n".encode() + body
-
-
-class Provider:
-    """Answers each request with `reply`: bytes, or None for no answer at all. `then_close` ends the connection."""
-
-    def __init__(self, reply: bytes | None = None, *, then_close: bool = False) -> None:
-        self.reply = reply
-        self.then_close = then_close
-        self.requests: list[str] = []
-        self.connections = 0
-        self.asked = asyncio.Event()
-        self._writers: set[asyncio.StreamWriter] = set()
-        self.url = ""
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        self._writers.add(writer)
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                self.requests.append(head.decode("latin-1"))
-                self.asked.set()
-                if self.reply is None:
-                    await reader.read()
-                    break
-                writer.write(self.reply)
-                await writer.drain()
-                if self.then_close:
-                    break
-        writer.close()
-        self._writers.discard(writer)
-
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator["Provider"]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        try:
-            yield self
-        finally:
-            server.close()
-            for writer in list(self._writers):
-                writer.close()
-            await server.wait_closed()
 
 
 async def fetch(provider: Provider, order_id: str = ORDER_ID, *, within_seconds: float = 5.0) -> FetchedOrder:

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.mercadopago.json_text import parse_json
-from service.mercadopago.payer import PAYER_MEMBERS, without_payer
+from service.mercadopago.payer import PAYER_MEMBERS, order_without_payer, without_payer
+from service.mercadopago.reader import read_order
 
 _names = st.sampled_from(["payer", "cardholder", "card_holder", "id", "amount", "transactions", "Payer"])
 _values = st.recursive(
@@ -57,3 +58,15 @@ def _expected(value: object) -> object:
     if isinstance(value, list):
         return [_expected(item) for item in value]
     return value
+
+
+def test_an_order_without_its_payer_has_the_hash_of_what_is_stored() -> None:
+    named = b'{"id": "ORD1", "total_amount": "10.00", "payer": {"email": "ana@example.com"}}'
+    bare = b'{"id": "ORD1", "total_amount": "10.00"}'
+
+    read = order_without_payer(read_order(named, "ORD1"))
+
+    assert "ana" not in read.text
+    assert read.payload_hash == read_order(bare, "ORD1").payload_hash
+    assert read.snapshot == read_order(bare, "ORD1").snapshot
+    assert order_without_payer(read) is read

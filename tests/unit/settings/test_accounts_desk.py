@@ -42,6 +42,7 @@ def test_the_desk_is_told_what_it_needs(tmp_path: Path) -> None:
         ("refunds_only_here_since", "2026-11-01", "must be an RFC 3339 time with an offset"),
         ("refunds_only_here_since", "yesterday", "must be an RFC 3339 time with an offset"),
         ("legacy_qr", "v3", "must be v1 or v2"),
+        ("keep_payer", "yes", "must be true or false"),
         ("looks", {"paid": {"at_seconds": [5, 1]}}, "paid.at_seconds: must be ascending"),
     ],
 )
@@ -50,3 +51,13 @@ def test_what_makes_no_sense_is_refused_by_its_place(tmp_path: Path, field: str,
         _load(tmp_path, **{field: value})
 
     assert refused.value.problems == [f"accounts[0].{field}: {says}"]
+
+
+def test_payers_are_kept_only_where_a_setting_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "accounts.json"
+    path.write_text(json.dumps([{"name": "silent"}, {"name": "keeps", "keep_payer": True}]))
+    environ = {"CUADRE_ACCOUNTS_FILE": str(path)}
+
+    assert [one.keep_payer for one in load_accounts(load_settings(environ))] == [False, True]
+    on = load_accounts(load_settings(environ | {"CUADRE_KEEP_PAYER": "on"}))
+    assert [one.keep_payer for one in on] == [True, True]
