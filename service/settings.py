@@ -200,10 +200,14 @@ class Settings(BaseSettings):
         32, "fetches in flight per process", "a whole number from 1 to 1000", ge=1, le=1000
     )
     api_keys_file: _PathSetting | None = _setting(
-        None, "JSON list of API keys {name, sha256, scopes}, read again on change", "the path of a file"
+        None,
+        "JSON list of API keys {name, sha256, scopes, commands_per_second?}, read again on change",
+        "the path of a file",
     )
     internal_auth: Annotated[Literal["on", "off"], BeforeValidator(_lower)] = _setting(
-        "on", "off opens the internal API to whoever reaches its port", "on or off"
+        "on",
+        "off opens reading and operating to whoever reaches the port; commands need a key all the same",
+        "on or off",
     )
     log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = _setting(
         "json", "how log lines look", "json or console"

@@ -110,6 +110,26 @@ def token(account: Account, answer: Seller | MercadoPagoError, *, alone: bool) -
     return Check("token", "ok", who, None, name)
 
 
+def search(account: str, answer: Mapping[str, bool] | MercadoPagoError) -> Check:
+    """Whether the sweep can find what nobody announced. By type of order: whether the list shows stored ones."""
+    if isinstance(answer, MercadoPagoError):
+        advice = f"until it answers, orders that no notification announced are not found by the sweep. {answer.hint}"
+        return Check("search", "warn", f"{answer.outcome}: {answer}", advice, account)
+    shown = sorted(kind for kind, is_shown in answer.items() if is_shown)
+    hidden = sorted(kind for kind, is_shown in answer.items() if not is_shown)
+    found = f"lists orders of type {_list(shown)}" if shown else "answers"
+    if hidden:
+        types = _list(hidden)
+        advice = (
+            f"orders of type {types} that no notification announced are not found by the sweep; "
+            "the certificate does not cover them"
+        )
+        return Check("search", "warn", f"{found}, none of type {types}, of which some are stored", advice, account)
+    if "qr" not in answer:
+        found += "; whether it lists orders of type qr is unknown, none of the last week is stored"
+    return Check("search", "ok", found, None, account)
+
+
 def signatures(rows: Iterable[Row], accounts: Mapping[str, Account]) -> list[Check]:
     """Last week's signatures of order notifications, per account and application."""
     counted: dict[tuple[str, str], Counter[tuple[str, str]]] = {}

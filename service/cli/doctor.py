@@ -3,13 +3,14 @@
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
 
 from service.accounts import AccountBook, load_accounts
+from service.audit.completeness import QUERIES as AUDIT_QUERIES
 from service.cli import checks
 from service.cli.checks import Check
 from service.cli.config import warnings_about
@@ -27,6 +28,8 @@ from service.sync.claims import QUERIES as SYNC_QUERIES
 from service.web.keys import follow_keys
 
 CALLS_AT_ONCE = 8
+# A stored order is looked for in the list this much around its creation.
+AROUND = timedelta(seconds=1)
 _UNREADABLE: tuple[type[BaseException], ...] = (asyncpg.PostgresError, *UNAVAILABLE)
 
 
@@ -133,10 +136,53 @@ async def _database(settings: Settings, accounts: AccountBook) -> tuple[list[Che
             found.append(schema)
             if schema.status == "ok":
                 found += await _stored(database, accounts)
+                found += await _searches(settings, accounts, database)
     except CommandError as error:
         what, _, advice_given = str(error).partition("; ")
         return [Check("database", "fail", what.removeprefix("CUADRE_DATABASE_URL: "), advice_given or advice)], None
     return found, ahead
+
+
+async def _searches(settings: Settings, accounts: AccountBook, database: Database) -> list[Check]:
+    """Whether each account's list can be searched, and which types of the stored orders it shows."""
+    samples: dict[tuple[str, str], list[Any]] = {}
+    try:
+        rows = await database.fetch(AUDIT_QUERIES.read_samples_of_types, [account.name for account in accounts])
+    except _UNREADABLE as error:
+        what, _, advice = database_trouble(error).partition("; ")
+        return [Check("search", "fail", what, advice)]
+    for row in rows:
+        samples.setdefault((row["account"], row["type"]), []).append(row)
+    slots = asyncio.Semaphore(CALLS_AT_ONCE)
+    async with MercadoPagoClient(settings.mercadopago_url) as client:
+
+        async def ask(account: Account) -> Check:
+            async with slots:
+                of_account = {kind: rows for (name, kind), rows in samples.items() if name == account.name}
+                try:
+                    return checks.search(account.name, await _types_shown(client, account, of_account))
+                except MercadoPagoError as error:
+                    return checks.search(account.name, error)
+
+        # An account without a token is not swept; the check of its token says so.
+        return list(await asyncio.gather(*(ask(account) for account in accounts if account.access_token is not None)))
+
+
+async def _types_shown(
+    client: MercadoPagoClient, account: Account, samples: Mapping[str, Sequence[Any]]
+) -> dict[str, bool]:
+    """By type: whether the list shows one of its latest stored orders. Raises `MercadoPagoError`."""
+    now = datetime.now(UTC)
+    await client.search_orders(account, begin=now - timedelta(days=1), end=now, page_size=1)
+    shown = dict.fromkeys(samples, False)
+    for kind, rows in samples.items():
+        for row in rows:
+            created: datetime = row["created_at"]
+            page = await client.search_orders(account, begin=created - AROUND, end=created + AROUND)
+            shown[kind] = any(order.order_id == row["order_id"] for order in page.orders)
+            if shown[kind]:
+                break
+    return shown
 
 
 async def _ahead(database: Database) -> float:

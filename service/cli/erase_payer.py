@@ -16,7 +16,10 @@ def command(
     ],
     apply: Annotated[bool, typer.Option("--apply", help="Erase; without it only count.")] = False,
 ) -> int:
-    """Take one payer's data out of orders, their versions, notifications and commands; amounts and ids stay."""
+    """Take one payer's data out of all that is stored.
+
+    Orders, their versions, notifications and commands keep their amounts, statuses and ids.
+    """
     if not payer.strip() or len(payer) > 255:
         raise typer.BadParameter("must be a text of 1 to 255 characters", param_hint="PAYER")
     return run(lambda: _erase(settings_for_command(), payer.strip(), apply=apply))

@@ -24,6 +24,7 @@ from service.sync.apply import Outcome, apply_looks, with_failure
 from service.sync.claims import QUERIES as SYNC_QUERIES
 from service.sync.claims import Claim, claim_one, mark_order_due, release
 from service.sync.look import look_at
+from service.sync.policies import account_policies
 from service.sync.positions import RETRY_SECONDS, assign_positions
 from service.sync.report import report
 from service.sync.settle import Failure
@@ -53,9 +54,9 @@ class _Client(MercadoPagoClient):
         super().__init__(base_url)
         self.hints: dict[str, str] = {}
 
-    async def get_order(self, account: Account, order_id: str) -> FetchedOrder:
+    async def get_any(self, account: Account, order_id: str) -> FetchedOrder:
         try:
-            return await super().get_order(account, order_id)
+            return await super().get_any(account, order_id)
         except MercadoPagoError as error:
             self.hints[order_id] = error.hint
             raise
@@ -129,11 +130,12 @@ class LookNow:
     async def _serve(self, claim: Claim, account: Account, gate: AccountGate, before: Any) -> Seen:
         try:
             look = await look_at(self._client, account, claim, gate, time.monotonic)
+            policies = account_policies(self._accounts.by_name)
             try:
-                [outcome] = await apply_looks(self._database, [look])
+                [outcome] = await apply_looks(self._database, [look], **policies)
             except ITEM_FAULT as error:
                 failure = Failure("unstorable", type(error).__name__, counts=True)
-                [outcome] = await apply_looks(self._database, [with_failure(look, failure)])
+                [outcome] = await apply_looks(self._database, [with_failure(look, failure)], **policies)
         except BaseException:
             # Interrupted, or the database went away: give it back rather than have it wait for the lease's end.
             with contextlib.suppress(Exception):

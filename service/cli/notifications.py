@@ -1,4 +1,4 @@
-"""`cuadre notifications list` and `cuadre notifications show`: what we were told, and what was made of it."""
+"""`cuadre notifications`: what we were told, what was made of it, and why a signature matched or not."""
 
 from typing import Annotated
 
@@ -21,6 +21,7 @@ from service.cli.output import (
     shown,
 )
 from service.cli.reading import DEFAULT_LIMIT, checked_time, list_json, read_list
+from service.cli.signatures import count_signatures, explain_notification, list_unverified
 from service.settings import Settings
 from service.web.models import Notification
 
@@ -137,3 +138,8 @@ def _remarks(one: Notification) -> list[str]:
         "the body was altered to be stored": one.body_altered,
     }
     return [text for text, holds in remarks.items() if holds]
+
+
+app.command("explain")(explain_notification)
+app.command("signatures")(count_signatures)
+app.command("unverified")(list_unverified)

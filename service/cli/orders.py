@@ -1,4 +1,4 @@
-"""`cuadre orders list` and `cuadre orders show`: what is stored, now or as it was stored at a time."""
+"""`cuadre orders`: what is stored, now or as it was stored at a time; the desk's part is in `orders_desk`."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,6 +9,7 @@ import typer
 from service.cli.commands import new_app
 from service.cli.context import open_database, run, settings_for_command
 from service.cli.failures import EXIT_ERROR, CommandError
+from service.cli.orders_desk import cancel_order, create_order, refund_order
 from service.cli.output import (
     Column,
     Format,
@@ -29,7 +30,7 @@ from service.web.errors import ApiError
 from service.web.models import Order, OrderDetail, SyncState
 from service.web.orders import order_at, order_now
 
-app = new_app(no_args_is_help=True, help="Show orders as they are stored.")
+app = new_app(no_args_is_help=True, help="Show, create, cancel and refund orders.")
 
 _PAYMENT_COLUMNS = [
     Column("PAYMENT", "id"), Column("STATUS"), Column("AMOUNT", "amount"), Column("PAID", "amount"),
@@ -131,6 +132,11 @@ async def _show(settings: Settings, order_id: str, as_of: datetime | None, timel
         if story is not None:
             print_timeline(story)
     return EXIT_ERROR if detail is None else 0
+
+
+app.command("create")(create_order)
+app.command("cancel")(cancel_order)
+app.command("refund")(refund_order)
 
 
 def _print_order(order: OrderDetail) -> None:

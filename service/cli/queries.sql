@@ -1,4 +1,4 @@
--- What commands read beyond the API's queries. Nothing here writes.
+-- What commands read beyond the API's queries. Only `retry_quarantined` writes.
 
 -- name: read_standing
 -- Whose an order is and which version of it is stored: before and after a look.
@@ -75,3 +75,70 @@ select
 from cuadre.sync
 group by account
 order by account;
+
+-- name: read_signature_statistics
+-- How the signatures of notifications came out since `$1`, by account, application, result and the casing that matched,
+-- in deliveries. Refused samples are counted apart: one a minute is kept of them, so they are no share of anything.
+select
+    account, coalesce(body ->> 'application_id', '') as application_id, verification, coalesce(manifest, '') as manifest,
+    refused, sum(copies)::bigint as deliveries, max(last_received_at) as last_at, max(id) as latest
+from cuadre.notifications
+where period >= cuadre.period_of($1::timestamptz - interval '1 day')
+  and last_received_at >= $1
+  and ($2::text is null or account = $2)
+group by 1, 2, 3, 4, 5
+order by 1, 2, 5, 6 desc, 3, 4;
+
+-- name: read_unverified
+-- Notifications whose signature did not match, since `$1`, grouped by application, topic and reason; the latest of each
+-- to look at.
+select
+    account, coalesce(body ->> 'application_id', '') as application_id, coalesce(topic, '') as topic, verification,
+    refused, count(*) as notifications, sum(copies)::bigint as deliveries, count(distinct order_id) as orders,
+    max(last_received_at) as last_at, max(id) as latest
+from cuadre.notifications
+where period >= cuadre.period_of($1::timestamptz - interval '1 day')
+  and last_received_at >= $1
+  and not verified
+  and ($2::text is null or account = $2)
+group by 1, 2, 3, 4, 5
+order by deliveries desc, 1, 2, 3, 4, 5
+limit $3;
+
+-- name: read_looks
+-- The latest looks at one order, newest first: what each brought.
+select claimed_at, settled_at, cause, notification_id, outcome, detail, version
+from cuadre.fetches
+where order_id = $1
+order by claimed_at desc
+limit $2;
+
+-- name: retry_quarantined
+-- Marks orders in quarantine due, in the order of their ids, with all their chances again: an order that somebody asks
+-- for anew counts its failures from one. `$1` null takes all of them, of account `$2` and reason `$3` where given, after
+-- `$4`; those that only strangers spoke of then stay among strangers.
+with picked as (
+    select order_id
+    from cuadre.sync
+    where quarantined_at is not null
+      and ($1::text[] is null or order_id = any($1::text[]))
+      and ($2::text is null or account = $2)
+      and ($3::text is null or quarantine_reason = $3)
+      and order_id > $4
+    order by order_id
+    limit $5
+    for update
+)
+update cuadre.sync as s set
+    trust = case when $1::text[] is null then s.trust else greatest(s.trust, 1) end,
+    requested = s.requested + 1,
+    requested_trusted = case
+        when s.trust > 0 or $1::text[] is not null then s.requested + 1 else s.requested_trusted
+    end,
+    due_at = least(s.due_at, now()),
+    cause = 'operator',
+    notification_id = null,
+    marked_at = now()
+from picked
+where s.order_id = picked.order_id
+returning s.order_id, s.account, s.quarantine_reason;

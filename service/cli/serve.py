@@ -9,11 +9,9 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -22,16 +20,16 @@ from aiohttp import web
 
 from service import __version__
 from service.accounts import AccountBook, AccountsFile
+from service.cli.working_rooms import WorkingRooms
 from service.database.migrations import MigrationError, SchemaState, migrate, schema_state
 from service.database.pool import UNAVAILABLE, Database
+from service.desk.desk import Desk
 from service.intake.receive import Intake
 from service.intake.record import NotificationRecorder
+from service.mercadopago.account import Account
 from service.mercadopago.client import MercadoPagoClient
 from service.settings import Settings
 from service.sync.claims import mark_order_due
-from service.sync.housekeeping import Housekeeping
-from service.sync.positions import Positions
-from service.sync.worker import Worker
 from service.telemetry import metrics
 from service.web.health import HealthState
 from service.web.internal import create_internal_app
@@ -42,10 +40,8 @@ from service.web.runner import PublicRunner
 DATABASE_WAIT_SECONDS = 5.0
 # From SIGTERM to the last connection; under the 25 seconds that the contract promises, whatever the database does.
 END_SECONDS = 22.0
-RELEASE_SECONDS = 2.0
 CLOSE_SECONDS = 0.5
 LAST_RESORT_SECONDS = 24.0
-FAST_SECONDS = 2.0
 # Requests under way when the listeners close have this long; an answer is due within the acknowledgement's time-out.
 REQUESTS_SECONDS = 4.0
 LAG_EVERY_SECONDS = 1.0
@@ -63,12 +59,10 @@ class UnusableSchemaError(Exception):
 class _Running:
     """What has to be ended, in the order it was begun."""
 
-    intake_database: Database
     work_database: Database
     recorder: NotificationRecorder
-    worker: Worker | None
-    positions: Positions
-    housekeeping: Housekeeping | None
+    desk: Desk
+    rooms: WorkingRooms | None
     runners: list[web.AppRunner] = field(default_factory=list)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -88,14 +82,14 @@ async def serve(settings: Settings, *, migrate_first: bool) -> int:
         )
         databases = [
             await _connect(dsn, settings, size, name, pin_plans=pin)
-            for size, name, pin in ((2, "intake", True), (8, "sync", True), (4, "api", False))
+            for size, name, pin in ((2, "intake", True), (8, "sync", True), (4, "desk", False), (4, "api", False))
         ]
         for database in databases:
             stack.push_async_callback(database.close, CLOSE_SECONDS)
         health = HealthState({"database": databases[1].is_writable, "schema": _schema_check(databases[1])})
         running = _assemble(settings, databases, client, health, accounts)
         try:
-            await _listen(settings, running, databases[2], health, accounts)
+            await _listen(settings, running, databases[3], health, accounts)
             return await _run(settings, running, dsn, health, accounts, stopping, fast, migrate_first)
         finally:
             await _end_quietly(running)
@@ -118,29 +112,17 @@ def _assemble(
     health: HealthState,
     accounts: AccountsFile,
 ) -> _Running:
-    intake_database, work_database, _ = databases
-    positions = Positions(work_database)
-    worker = housekeeping = None
+    intake_database, work_database, desk_database, _ = databases
+    rooms = None
     if settings.role in {"all", "worker"}:
-        holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        housekeeping = Housekeeping(
-            work_database,
-            holder,
-            accounts=lambda: [account.name for account in accounts.current],
-            on_committed=positions.wake,
-        )
-        worker = Worker(
-            work_database,
-            client,
-            concurrency=settings.sync_concurrency,
-            poll_seconds=settings.poll_seconds,
-            lease_seconds=settings.lease_seconds,
-            beat=lambda: health.beat("sync"),
-            on_committed=positions.wake,
-        )
-        worker.follow(accounts.current)
-    recorder = NotificationRecorder(intake_database, on_committed=worker.wake if worker else _nothing)
-    return _Running(intake_database, work_database, recorder, worker, positions, housekeeping)
+        rooms = WorkingRooms(settings, work_database, desk_database, client, lambda: accounts.current, health)
+    recorder = NotificationRecorder(intake_database, on_committed=rooms.worker.wake if rooms else _nothing)
+
+    def account(name: str) -> Account | None:
+        return accounts.current.by_name(name)
+
+    desk = Desk(desk_database, account, wake=rooms.runner.wake if rooms else _nothing)
+    return _Running(work_database, recorder, desk, rooms)
 
 
 def _nothing() -> None:
@@ -154,8 +136,8 @@ async def _listen(
 
     async def mark_due(order_id: str, account: str) -> None:
         await mark_order_due(running.work_database, order_id, account)
-        if running.worker is not None:
-            running.worker.wake()
+        if running.rooms is not None:
+            running.rooms.worker.wake()
 
     keys = follow_keys(settings)
     internal = create_internal_app(
@@ -164,6 +146,7 @@ async def _listen(
         health=health,
         accounts=lambda: accounts.current,
         keys=lambda: keys.current,
+        desk=running.desk,
     )
     await _open(running, internal, settings.internal_host, settings.internal_port, "internal")
     if settings.role in {"all", "web"}:
@@ -220,18 +203,13 @@ async def _run(
 def _start_loops(running: _Running, health: HealthState, accounts: AccountsFile) -> None:
     def accounts_changed(book: AccountBook) -> None:
         log.info("accounts_changed", accounts=[account.name for account in book])
-        if running.worker is not None:
-            running.worker.follow(book)
+        if running.rooms is not None:
+            running.rooms.follow(book)
 
     loops: dict[str, Awaitable[None]] = {"accounts": accounts.watch(accounts_changed), "lag": _measure(running, health)}
     health.expect("event_loop", max_age_seconds=LOOP_MAX_AGE_SECONDS)
-    if running.worker is not None and running.housekeeping is not None:
-        health.expect("sync", max_age_seconds=LOOP_MAX_AGE_SECONDS)
-        loops |= {
-            "sync": running.worker.run(),
-            "positions": running.positions.run(),
-            "housekeeping": running.housekeeping.run(),
-        }
+    if running.rooms is not None:
+        loops |= running.rooms.begin()
     running.tasks.extend(asyncio.create_task(_awaited(loop), name=name) for name, loop in loops.items())
 
 
@@ -291,7 +269,8 @@ async def _drain(settings: Settings, running: _Running, health: HealthState, fas
         async with asyncio.timeout_at(asyncio.get_running_loop().time() + max(1.0, finish_by - time.monotonic())):
             await asyncio.gather(*(runner.cleanup() for runner in running.runners))
             await running.recorder.close()
-            await _stop_working(running, fast, finish_by)
+            if running.rooms is not None:
+                await running.rooms.stop(running.tasks, fast=fast.is_set(), finish_by=finish_by)
     except TimeoutError:
         log.warning("ended_unfinished", advice="leases left behind run out by themselves; look at the database")
     log.info("stopped")
@@ -310,21 +289,6 @@ def _end_in_any_case() -> None:
     timer = threading.Timer(LAST_RESORT_SECONDS, end)
     timer.daemon = True
     timer.start()
-
-
-async def _stop_working(running: _Running, fast: asyncio.Event, finish_by: float) -> None:
-    if running.worker is not None:
-        # Somebody at the keyboard, or a second signal: what does not finish at once is released, and nothing is lost.
-        patience = FAST_SECONDS if fast.is_set() else finish_by - time.monotonic() - RELEASE_SECONDS
-        await running.worker.stop(within_seconds=max(0.5, patience))
-    if running.housekeeping is not None:
-        for task in running.tasks:
-            if task.get_name() == "housekeeping":
-                # First, or it would take the place again that is given up here.
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-        with contextlib.suppress(*UNAVAILABLE):
-            await running.housekeeping.resign()
 
 
 async def _end_quietly(running: _Running) -> None:

@@ -33,7 +33,7 @@ def command(
     wrong = [order for order in orders if not re.fullmatch(SYNCABLE_ORDER_ID, order) or "\n" in order]
     if wrong:
         raise typer.BadParameter(
-            f"{', '.join(map(repr, wrong))}: an order id begins with ORD or PPORD; a payment's number is none",
+            f"{', '.join(map(repr, wrong))}: an order id begins with ORD, PPORD or MO; a payment's number is none",
             param_hint="ORDER",
         )
     settings, accounts = configuration()

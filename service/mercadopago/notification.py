@@ -8,18 +8,27 @@ true is fetched. Sources: fact sheet of the notifications §1, §2, §6, §7; ou
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.mercadopago.json_text import NotJson, clean_text, parse_json
 
 ORDER_TOPIC = "order"
 # Chargebacks of orders come under this topic, with a body of type `order` (fact sheet §2.1, §6).
 _CHARGEBACK_TOPIC = "topic_chargebacks_wh"
+# The legacy attended QR's notices, by topic, and what a look at the number they bear is called (fact sheet §6, §7):
+# feed, IPN and webhook forms alike.
+_LEGACY_PREFIXES = {
+    "merchant_order": "MO",
+    "topic_merchant_order_wh": "MO",
+    "payment": "PY",
+}
 _MAX_WORD = 64
 _MAX_VERSION = 2**31 - 1
 
 _RESOURCE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ORDER_ID = re.compile(r"(ORD|PPORD)[0-9A-Za-z]{10,60}")
+# Without leading zeros: the provider writes none, and one number must not have many names.
+_NUMBER = re.compile(r"[1-9][0-9]{0,19}")
 
 
 class MalformedNotification(ValueError):  # noqa: N818 - says what the request is, not that something broke
@@ -37,7 +46,8 @@ class Notification:
     `signed_id` is the query's `data.id`, the only id that a signature covers. `order_id` is set when this announces an
     order, and is what gets marked due. `body_text` is fit for `jsonb` (None: no body). `body_id_differs` says that the
     body names another id than the one acted on. `simulation` describes and decides nothing: see `_is_simulation`.
-    `provider_version` is the body's `data.version`.
+    `provider_version` is the body's `data.version`. `legacy_id` is the look that a legacy notice leads to, where the
+    account asks for those (`with_legacy_look`): `MO` and a merchant order's number, or `PY` and a payment's.
     """
 
     topic: str | None
@@ -52,6 +62,11 @@ class Notification:
     body_id_differs: bool
     simulation: bool
     provider_version: int | None
+    legacy_id: str | None = None
+
+    def with_legacy_look(self) -> "Notification":
+        """The same, marking due what its legacy notice speaks of: for accounts that use the legacy attended QR."""
+        return self if self.legacy_id is None else replace(self, order_id=self.legacy_id)
 
 
 def parse(query: Sequence[tuple[str, str]], body: bytes) -> Notification:
@@ -99,6 +114,7 @@ def parse(query: Sequence[tuple[str, str]], body: bytes) -> Notification:
         body_id_differs=body_id is not None and body_id != resource_id,
         simulation=_is_simulation(topic, resource_id, order_id, _text(fields.get("id"))),
         provider_version=_version(data.get("version")),
+        legacy_id=_legacy_id(topic, resource_id),
     )
 
 
@@ -127,6 +143,13 @@ def _is_simulation(topic: str | None, resource_id: str | None, order_id: str | N
     from being looked at.
     """
     return topic == ORDER_TOPIC and resource_id is not None and (top_level_id is not None or order_id is None)
+
+
+def _legacy_id(topic: str | None, resource_id: str | None) -> str | None:
+    prefix = _LEGACY_PREFIXES.get(topic) if topic is not None else None
+    if prefix is None or resource_id is None or not _NUMBER.fullmatch(resource_id):
+        return None
+    return prefix + resource_id
 
 
 def _first(query: Sequence[tuple[str, str]], name: str) -> str | None:

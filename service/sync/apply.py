@@ -3,41 +3,43 @@
 The order of a transaction: advisory locks on orders and references (sorted), what is stored, the pure decisions, the
 writes, and last the `sync` rows. Either all of a batch's changes, versions, discrepancies, events and settled claims
 are committed, or none is (invariants I3, I5, I6, I7).
+
+The rules see what was asked here of the order (commands) as it is committed when the lock is granted. Whoever commits
+a command's outcome does so under the same lock and marks the order due: see `locks`.
 """
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from random import random
 from typing import Any
 
-import structlog
-
 from service.database.pool import Database
-from service.mercadopago.errors import MercadoPagoError
-from service.mercadopago.reader import ReadOrder, read_order
+from service.mercadopago.reader import ReadOrder
+from service.orders.asked import AskedCommand
 from service.orders.looks import next_look
-from service.sync.changes import Applied, DiscrepancyChange, StoredOrder, changes_within, decide, judge_again
+from service.sync.changes import Applied, DiscrepancyChange, StoredOrder, changes_within, decide
 from service.sync.claims import QUERIES, Claim
 from service.sync.duplicates import duplicate_changes
-from service.sync.rows import change_row, order_row, part_rows, stored_order, to_json_text
+from service.sync.judging import write_changes
+from service.sync.legacy_expiry import with_legacy_expiries
+from service.sync.locks import REFERENCE_ROUNDS, ReferenceMovedError, lock
+from service.sync.payment_hints import PaymentTold, settle_hints
+from service.sync.policies import AccountPolicies, LookPolicy, RefundPolicy, default_looks, no_policy
+from service.sync.rows import asked_commands, order_row, part_rows, stored_order, to_json_text
 from service.sync.settle import Failure, Settlement, settle_failure, settle_success
 
 STALE_ANSWER_LOOK = timedelta(seconds=60)
 OLDER = "older: the answer is dated before what is stored, which stands"
-UNREADABLE_AGAIN = timedelta(days=1)
-_REFERENCE_ROUNDS = 5
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One claim served: an order that was read, or the failure that came instead."""
+    """One claim served: an order that was read, a payment that tells whose it is, or the failure that came instead."""
 
     claim: Claim
     read: ReadOrder | None = None
+    told: PaymentTold | None = None
     failure: Failure | None = None
     others_succeed: bool = False
     unreadable_body: str | None = None
@@ -57,102 +59,69 @@ class Outcome:
     discrepancies: tuple[DiscrepancyChange, ...] = ()
 
 
-class ReferenceMovedError(Exception):
-    """A stored order has another reference than the ones locked: lock again, with that one too."""
-
-    def __init__(self, references: set[tuple[str, str]]) -> None:
-        super().__init__("an order's reference is not locked yet")
-        self.references = references
-
-
-async def apply_looks(database: Database, looks: Sequence[Look]) -> list[Outcome]:
+async def apply_looks(
+    database: Database,
+    looks: Sequence[Look],
+    *,
+    refunds_only_here_since: RefundPolicy = no_policy,
+    look_table: LookPolicy = default_looks,
+) -> list[Outcome]:
     """Applies and settles a batch in one transaction. Raises what the database raises: then nothing was committed.
+
+    `refunds_only_here_since` and `look_table` are the accounts' policies: see `policies`.
 
     Two looks at one order cannot be in one batch: the lease holds one, and a second claim after a lost lease is
     applied on its own turn, where the fence decides.
     """
-    latest = {look.claim.order_id: look for look in sorted(looks, key=lambda look: look.claim.claimed_at)}
-    outcomes = {
-        id(look): one for look, one in zip(latest.values(), await _apply(database, list(latest.values())), strict=True)
+    policies: AccountPolicies = {
+        "refunds_only_here_since": refunds_only_here_since,
+        "look_table": look_table,
     }
+    latest = {look.claim.order_id: look for look in sorted(looks, key=lambda look: look.claim.claimed_at)}
+    first = await _apply(database, list(latest.values()), policies)
+    outcomes = {id(look): one for look, one in zip(latest.values(), first, strict=True)}
     answers = []
     for look in looks:
         if id(look) not in outcomes:
-            outcomes[id(look)] = (await _apply(database, [look]))[0]
+            outcomes[id(look)] = (await _apply(database, [look], policies))[0]
         answers.append(outcomes[id(look)])
     return answers
 
 
-async def _apply(database: Database, looks: Sequence[Look]) -> list[Outcome]:
+async def _apply(database: Database, looks: Sequence[Look], policies: AccountPolicies) -> list[Outcome]:
     references = {
         (look.claim.account, look.read.snapshot.external_reference)
         for look in looks
         if look.read is not None and look.read.snapshot.external_reference
     }
-    for _ in range(_REFERENCE_ROUNDS):
+    for _ in range(REFERENCE_ROUNDS):
         try:
             async with database.transaction() as connection:
-                return await _apply_in(connection, looks, references)
+                return await _apply_in(connection, looks, references, policies)
         except ReferenceMovedError as moved:
             references |= moved.references
     raise RuntimeError("references of one batch kept moving; it will be looked at again")
 
 
-async def judge_stored(database: Database, ids: Sequence[str]) -> list[DiscrepancyChange]:
-    """Re-evaluates stored orders whose rules are due, without a look: time alone can open a discrepancy."""
-    async with database.transaction() as connection:
-        now = await _lock(connection, ids, set())
-        rows = await connection.fetch(QUERIES.read_stored_orders, ids, ids)
-        judged: list[Applied] = []
-        next_times: dict[str, datetime | None] = {}
-        for row in rows:
-            stored = stored_order(row)
-            try:
-                read = read_order(row["payload"].encode(), stored.order_id)
-            except MercadoPagoError as error:
-                # Stored by a build that read more. It must not hold up the others, nor be forgotten.
-                log.warning("stored_order_unreadable", order_id=stored.order_id, error=str(error))
-                next_times[stored.order_id] = now + UNREADABLE_AGAIN
-                continue
-            one = judge_again(read.snapshot, stored, now)
-            judged.append(one)
-            next_times[stored.order_id] = one.rules_due_at
-        changes = changes_within(judged)
-        nothing = [None] * len(next_times)
-        await connection.execute(
-            QUERIES.refresh_orders, list(next_times), nothing, nothing, list(next_times.values()), now
-        )
-        await _write_changes(connection, now, changes, {one.snapshot.order_id: one.version for one in judged})
-    return changes
-
-
-async def _apply_in(connection: Any, looks: Sequence[Look], references: set[tuple[str, str]]) -> list[Outcome]:
-    read = [look for look in looks if look.read is not None]
-    stored: dict[str, StoredOrder] = {}
-    if read:
-        ids = [look.claim.order_id for look in read]
-        now = await _lock(connection, ids, references)
-        stored = {
-            one.order_id: one for one in map(stored_order, await connection.fetch(QUERIES.read_stored_orders, ids, []))
-        }
-        moved = _references(stored.values()) - references
-        # A stored order keeps its account, which need not be the one that the claim was made for.
-        moved |= {
-            (stored[look.claim.order_id].account, reference)
-            for look in read
-            if look.claim.order_id in stored
-            and (reference := look.read.snapshot.external_reference if look.read else None)
-        } - references
-        if moved:
-            raise ReferenceMovedError(moved)
+async def _apply_in(
+    connection: Any, looks: Sequence[Look], references: set[tuple[str, str]], policies: AccountPolicies
+) -> list[Outcome]:
+    if any(look.read is not None for look in looks):
+        now, standing = await _read_standing(connection, looks, references)
     else:
-        now = await connection.fetchval(QUERIES.database_now)
-    decided = {look.claim.order_id: _decide(look, stored.get(look.claim.order_id), now) for look in read}
+        now, standing = await connection.fetchval(QUERIES.database_now), {}
+    looks = await with_legacy_expiries(connection, looks)
+    read = [look for look in looks if look.read is not None]
+    decided = {look.claim.order_id: _decide(look, standing[look.claim.order_id], now, policies) for look in read}
     await _write_orders(connection, now, read, decided)
     applied = list(decided.values())
     changes = changes_within(applied) + await duplicate_changes(connection, applied)
-    await _write_changes(connection, now, changes, {one.snapshot.order_id: one.version for one in applied})
-    settlements = [_settlement(look, decided.get(look.claim.order_id), now) for look in looks]
+    await write_changes(connection, now, changes, {one.snapshot.order_id: one.version for one in applied})
+    hints = await settle_hints(connection, looks)
+    settlements = [
+        hints.get(look.claim.order_id) or _settlement(look, decided.get(look.claim.order_id), now, policies)
+        for look in looks
+    ]
     settled = await _settle(connection, looks, settlements, decided)
     here = {look.claim.order_id for look in looks}
     # What an order's sale changes on its namesakes is told with the first look of the batch.
@@ -172,16 +141,55 @@ async def _apply_in(connection: Any, looks: Sequence[Look], references: set[tupl
     ]
 
 
-def _references(orders: Iterable[StoredOrder]) -> set[tuple[str, str]]:
-    return {(one.account, one.external_reference) for one in orders if one.external_reference}
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What the next decision about an order starts from: what is stored, if it is, and what was asked here of it."""
+
+    stored: StoredOrder | None
+    commands: tuple[AskedCommand, ...]
 
 
-def _decide(look: Look, stored: StoredOrder | None, now: datetime) -> Applied:
+async def _read_standing(
+    connection: Any, looks: Sequence[Look], references: set[tuple[str, str]]
+) -> tuple[datetime, dict[str, _Standing]]:
+    """Locks the orders that were read and their references; the time of the locks, and what stands, by order id.
+
+    Raises `ReferenceMovedError` where that tells of references that are not locked.
+    """
+    named = {look.claim.order_id: look.read.snapshot.external_reference for look in looks if look.read is not None}
+    ids = list(named)
+    now = await lock(connection, ids, references)
+    standing = {
+        row["order_id"]: _Standing(stored_order(row), asked_commands(row))
+        for row in await connection.fetch(QUERIES.read_stored_orders, ids, [])
+    }
+    # A stored order keeps its account, which need not be the one that the claim was made for.
+    needed = {
+        (one.stored.account, reference)
+        for order_id, one in standing.items()
+        if one.stored is not None
+        for reference in (one.stored.external_reference, named[order_id])
+        if reference
+    }
+    if needed - references:
+        raise ReferenceMovedError(needed - references)
+    return now, standing
+
+
+def _decide(look: Look, standing: _Standing, now: datetime, policies: AccountPolicies) -> Applied:
     assert look.read is not None
-    return decide(look.read, account=look.claim.account, claimed_at=look.claim.claimed_at, stored=stored, now=now)
+    return decide(
+        look.read,
+        account=look.claim.account,
+        claimed_at=look.claim.claimed_at,
+        stored=standing.stored,
+        now=now,
+        commands=standing.commands,
+        refunds_only_here_since=policies["refunds_only_here_since"],
+    )
 
 
-def _settlement(look: Look, applied: Applied | None, now: datetime) -> Settlement:
+def _settlement(look: Look, applied: Applied | None, now: datetime, policies: AccountPolicies) -> Settlement:
     if applied is None:
         assert look.failure is not None
         return settle_failure(look.claim, look.failure, now=now, random=random(), others_succeed=look.others_succeed)
@@ -197,25 +205,9 @@ def _settlement(look: Look, applied: Applied | None, now: datetime) -> Settlemen
         now=now,
         refund_first_seen=applied.history.refund_first_seen,
         jitter=random() * 2 - 1,
+        table=policies["look_table"](applied.account),
     )
     return settle_success(applied.outcome, due_at)
-
-
-async def _lock(connection: Any, order_ids: Iterable[str], references: Iterable[tuple[str, str]]) -> datetime:
-    """Takes every lock of the transaction at once and sorted: no two transactions can wait for each other.
-
-    Returns the time after the last of them was granted: what is written now carries it.
-    """
-    keys = {_key("order", order_id) for order_id in order_ids}
-    keys |= {_key("reference", account, reference) for account, reference in references}
-    now: datetime = await connection.fetchval(QUERIES.lock_keys, sorted(keys))
-    return now
-
-
-def _key(*parts: str) -> int:
-    """A 64-bit advisory lock key; two things that share one merely wait for each other."""
-    digest = hashlib.blake2b("\x1f".join(parts).encode("utf-8", "surrogatepass"), digest_size=8)
-    return int.from_bytes(digest.digest(), "big", signed=True)
 
 
 async def _write_orders(connection: Any, now: datetime, looks: Sequence[Look], decided: Mapping[str, Applied]) -> None:
@@ -251,14 +243,6 @@ async def _write_orders(connection: Any, now: datetime, looks: Sequence[Look], d
             [one.rules_due_at for one in same],
             now,
         )
-
-
-async def _write_changes(
-    connection: Any, now: datetime, changes: Sequence[DiscrepancyChange], versions: Mapping[str, int]
-) -> None:
-    if changes:
-        rows = [change_row(change, versions) for change in changes]
-        await connection.execute(QUERIES.change_discrepancies, to_json_text(rows), now)
 
 
 async def _settle(
@@ -316,4 +300,4 @@ async def _settle(
 
 def with_failure(look: Look, failure: Failure) -> Look:
     """The same claim, settled as failed: what was read could not be stored."""
-    return replace(look, read=None, failure=failure)
+    return replace(look, read=None, told=None, failure=failure)

@@ -4,15 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import TypedDict
 
 from service.mercadopago.reader import ReadOrder
+from service.orders.asked import AskedCommand
 from service.orders.fence import Stamp, supersedes
 from service.orders.history import History, remember
 from service.orders.lifecycle import is_sale, paid_total, refunded_total
-from service.orders.rules import Finding, evaluate, rules_due_at
+from service.orders.rules import JUDGED_ELSEWHERE, Finding, evaluate, rules_due_at
 from service.orders.snapshot import OrderSnapshot
-
-DUPLICATE_SALE = "duplicate_sale"
+from service.sync.policies import RefundPolicy, no_policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class StoredOrder:
     version: int
     first_seen_at: datetime
     changed_at: datetime
+    rules_due_at: datetime | None = None
     open_discrepancies: tuple[OpenDiscrepancy, ...] = ()
 
 
@@ -78,50 +80,82 @@ class DiscrepancyChange:
 
 
 def decide(
-    read: ReadOrder, *, account: str, claimed_at: datetime, stored: StoredOrder | None, now: datetime
+    read: ReadOrder,
+    *,
+    account: str,
+    claimed_at: datetime,
+    stored: StoredOrder | None,
+    now: datetime,
+    commands: Sequence[AskedCommand] = (),
+    refunds_only_here_since: RefundPolicy = no_policy,
 ) -> Applied:
-    """Whether this answer replaces what is stored (invariant I3), and what the rules say of it (I5)."""
+    """Whether this answer replaces what is stored (invariant I3), and what the rules say of it (I5).
+
+    `commands` are all that was asked here of the order.
+    """
     snapshot = read.snapshot
     stamp = Stamp(snapshot.updated_at, claimed_at)
     if stored is not None and not supersedes(stamp, stored.stamp):
         return Applied("older", stored.account, snapshot, stored.stamp, stored.history, stored.version, stored)
     history = remember(stored.history if stored else History.empty(), snapshot, now)
     changed = stored is None or stored.payload_hash != read.payload_hash
-    version = (stored.version if stored else 0) + (1 if changed else 0)
     # A stored order stays with the account that it was first read for.
     owner = stored.account if stored else account
-    return _judged("applied" if changed else "unchanged", owner, snapshot, stamp, history, version, stored, now)
-
-
-def judge_again(snapshot: OrderSnapshot, stored: StoredOrder, now: datetime) -> Applied:
-    """The rules over what is stored already, because time has passed."""
-    return _judged("unchanged", stored.account, snapshot, stored.stamp, stored.history, stored.version, stored, now)
-
-
-def _judged(
-    outcome: str,
-    account: str,
-    snapshot: OrderSnapshot,
-    stamp: Stamp,
-    history: History,
-    version: int,
-    stored: StoredOrder | None,
-    now: datetime,
-) -> Applied:
     return Applied(
-        outcome=outcome,
-        account=account,
+        outcome="applied" if changed else "unchanged",
+        account=owner,
         snapshot=snapshot,
         stamp=stamp,
         history=history,
-        version=version,
+        version=(stored.version if stored else 0) + (1 if changed else 0),
         stored=stored,
-        findings=evaluate(snapshot, history, now),
-        rules_due_at=rules_due_at(snapshot, history, now),
-        paid_amount=paid_total(snapshot),
-        refunded_amount=refunded_total(snapshot),
-        is_sale=is_sale(snapshot),
+        **_judgement(snapshot, history, now, commands, refunds_only_here_since(owner)),
     )
+
+
+def judge_again(
+    snapshot: OrderSnapshot,
+    stored: StoredOrder,
+    now: datetime,
+    *,
+    commands: Sequence[AskedCommand] = (),
+    refunds_only_here_since: RefundPolicy = no_policy,
+) -> Applied:
+    """The rules over what is stored already: time has passed, or somebody wants to be sure of them."""
+    return Applied(
+        outcome="unchanged",
+        account=stored.account,
+        snapshot=snapshot,
+        stamp=stored.stamp,
+        history=stored.history,
+        version=stored.version,
+        stored=stored,
+        **_judgement(snapshot, stored.history, now, commands, refunds_only_here_since(stored.account)),
+    )
+
+
+class _Judgement(TypedDict):
+    findings: tuple[Finding, ...]
+    rules_due_at: datetime | None
+    paid_amount: Decimal
+    refunded_amount: Decimal
+    is_sale: bool
+
+
+def _judgement(
+    snapshot: OrderSnapshot,
+    history: History,
+    now: datetime,
+    commands: Sequence[AskedCommand],
+    refunds_only_here_since: datetime | None,
+) -> _Judgement:
+    return {
+        "findings": evaluate(snapshot, history, now, commands, refunds_only_here_since),
+        "rules_due_at": rules_due_at(snapshot, history, now, commands),
+        "paid_amount": paid_total(snapshot),
+        "refunded_amount": refunded_total(snapshot),
+        "is_sale": is_sale(snapshot),
+    }
 
 
 def discrepancy_changes(
@@ -148,7 +182,7 @@ def discrepancy_changes(
 
 
 def changes_within(applied: Sequence[Applied]) -> list[DiscrepancyChange]:
-    """Every rule but `duplicate_sale`, which looks across orders."""
+    """Every rule that `evaluate` judges; discrepancies of the others stand as they are."""
     changes = []
     for one in applied:
         if one.outcome == "older":
@@ -159,7 +193,7 @@ def changes_within(applied: Sequence[Applied]) -> list[DiscrepancyChange]:
                 one.snapshot.order_id,
                 one.account,
                 one.findings,
-                [standing for standing in open_now if standing.finding.rule != DUPLICATE_SALE],
+                [standing for standing in open_now if standing.finding.rule not in JUDGED_ELSEWHERE],
             )
         )
     return changes

@@ -12,14 +12,8 @@ from typing import Any
 from asyncpg import Record
 
 from service.orders.duplicates import Sale, find_duplicates
-from service.orders.rules import Finding
-from service.sync.changes import (
-    DUPLICATE_SALE,
-    Applied,
-    DiscrepancyChange,
-    OpenDiscrepancy,
-    discrepancy_changes,
-)
+from service.orders.rules import DUPLICATE_SALE, Finding
+from service.sync.changes import Applied, DiscrepancyChange, OpenDiscrepancy, discrepancy_changes
 from service.sync.claims import QUERIES
 
 Reference = tuple[str, str]
@@ -85,6 +79,39 @@ async def duplicate_changes(connection: Any, applied: Sequence[Applied]) -> list
         open_here = [one for one in known.values() if one.order_id == order_id]
         changes.extend(discrepancy_changes(order_id, account, found, open_here))
     return changes
+
+
+async def duplicates_standing(connection: Any, judged: Sequence[Applied]) -> list[DiscrepancyChange]:
+    """What `duplicate_sale` would open, refresh and resolve on these stored orders, and on no others.
+
+    For whoever judges every stored order, so that each namesake has its own turn. The caller holds the locks of the
+    orders and of their references.
+    """
+    keys = sorted({(one.account, reference) for one in judged if (reference := one.snapshot.external_reference)})
+    rows = await connection.fetch(QUERIES.read_sale_heads, [key[0] for key in keys], [key[1] for key in keys], [])
+    sales: dict[Reference, dict[str, Sale]] = {key: {} for key in keys}
+    for row in rows:
+        if row["kind"] == "sale":
+            sales[row["account"], row["external_reference"]][row["order_id"]] = _sale(row)
+    for one in judged:
+        if (key := _named(_reference(one))) is not None:
+            sales[key][one.snapshot.order_id] = _sale_of(one)
+    findings: dict[str, Finding] = {}
+    for (_, external_reference), group in sales.items():
+        findings |= find_duplicates(external_reference, list(group.values()))
+    changes = []
+    for one in judged:
+        order_id = one.snapshot.order_id
+        found = [findings[order_id]] if order_id in findings else []
+        open_here = one.stored.open_discrepancies if one.stored else ()
+        standing = [row for row in open_here if row.finding.rule == DUPLICATE_SALE]
+        changes.extend(discrepancy_changes(order_id, one.account, found, standing))
+    return changes
+
+
+def _named(reference: tuple[str, str | None] | None) -> Reference | None:
+    """The reference, unless it is none or empty: such sales have no namesakes."""
+    return None if reference is None or not reference[1] else (reference[0], reference[1])
 
 
 def _earliest_changed(heads: Sequence[Sale], affected: set[str], standing: Sequence[OpenDiscrepancy]) -> bool:

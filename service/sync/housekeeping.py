@@ -3,15 +3,16 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
 from service.database.leases import resign, try_lead
 from service.database.pool import UNAVAILABLE, Database
 from service.orders.rules import RULES
-from service.sync.apply import judge_stored
 from service.sync.claims import QUERIES
+from service.sync.judging import judge_stored
+from service.sync.policies import RefundPolicy, no_policy
 from service.sync.report import report_discrepancy
 from service.telemetry import metrics
 
@@ -27,7 +28,11 @@ log = structlog.get_logger(__name__)
 
 
 class Housekeeping:
-    """Runs in every process that works; only the elected one does anything."""
+    """Runs in every process that works; only the elected one does anything.
+
+    `accounts` are the names of those that somebody looks after; `refunds_only_here_since` is an account's policy.
+    `gauges` refresh what other rooms publish from the database.
+    """
 
     def __init__(
         self,
@@ -36,10 +41,14 @@ class Housekeeping:
         *,
         accounts: Callable[[], Sequence[str]],
         on_committed: Callable[[], None] = lambda: None,
+        refunds_only_here_since: RefundPolicy = no_policy,
+        gauges: Sequence[Callable[[Database], Awaitable[None]]] = (),
     ) -> None:
         self._database = database
         self._holder = holder
         self._accounts = accounts
+        self._refunds_only_here_since = refunds_only_here_since
+        self._gauges = gauges
         self._on_committed = on_committed
         self._elected = False
         self._next_partitions = 0.0
@@ -94,7 +103,10 @@ class Housekeeping:
 
     async def _judge_rules_due(self) -> None:
         while rows := await self._database.fetch(QUERIES.read_rules_due):
-            for change in await judge_stored(self._database, [row["order_id"] for row in rows]):
+            ids = [row["order_id"] for row in rows]
+            for change in await judge_stored(
+                self._database, ids, refunds_only_here_since=self._refunds_only_here_since
+            ):
                 report_discrepancy(change)
             self._on_committed()
 
@@ -109,6 +121,8 @@ class Housekeeping:
             metrics.discrepancies_open.labels(rule).set(open_by_rule.get(rule, 0))
         for row in await self._database.fetch(QUERIES.read_default_partitions):
             metrics.default_partition_rows.labels(row["table_name"]).set(int(row["has_rows"]))
+        for refresh in self._gauges:
+            await refresh(self._database)
 
     async def _count_orders(self) -> None:
         counted: Counter[tuple[str, str]] = Counter()

@@ -1,4 +1,4 @@
-"""One look: the provider's answer for a claimed order, or the failure that came instead."""
+"""One look: the provider's answer for a claimed order or payment hint, or the failure that came instead."""
 
 from collections.abc import Callable
 from typing import Final
@@ -6,9 +6,11 @@ from typing import Final
 from service.mercadopago.account import Account
 from service.mercadopago.client import MercadoPagoClient
 from service.mercadopago.errors import AccountRefused, BadRequest, MercadoPagoError, ProviderTrouble, UnreadableOrder
+from service.mercadopago.legacy import is_merchant_order_id, is_payment_hint_id
 from service.mercadopago.pacing import AccountGate
 from service.sync.apply import Look
 from service.sync.claims import Claim
+from service.sync.payment_hints import payment_number, payment_told
 from service.sync.settle import LOST_LEASES, NOT_OURS, WORKER_LOST, failure_of
 
 # Orders of the account have been read for this long without a pause: what still fails is the order, not the provider.
@@ -18,14 +20,17 @@ OTHERS_SUCCEED_SECONDS: Final = 3600.0
 async def look_at(
     client: MercadoPagoClient, account: Account, claim: Claim, gate: AccountGate, clock: Callable[[], float]
 ) -> Look:
-    """Fetches one order and tells the account's gate how it went. Holds no database connection."""
+    """Fetches one order (of either system), or the payment that a hint names, and tells the account's gate how it went.
+
+    Holds no database connection.
+    """
     if claim.lost_leases >= LOST_LEASES:
         gate.abandoned(clock())
         return Look(claim, failure=WORKER_LOST)
     try:
-        fetched = await client.get_order(account, claim.order_id)
+        look = await _read(client, account, claim)
     except MercadoPagoError as error:
-        if claim.trust == 0 and error.status == 403 and await _is_welcome(client, account):
+        if claim.trust == 0 and _may_be_anothers(claim, error) and await _is_welcome(client, account):
             gate.order_fault(clock())
             return Look(claim, failure=NOT_OURS)
         return _failed(claim, error, gate, clock())
@@ -34,7 +39,21 @@ async def look_at(
         gate.abandoned(clock())
         raise
     gate.succeeded(clock())
+    return look
+
+
+async def _read(client: MercadoPagoClient, account: Account, claim: Claim) -> Look:
+    if is_payment_hint_id(claim.order_id):
+        number = payment_number(claim.order_id)
+        return Look(claim, told=payment_told(await client.get_payment(account, number), number, account))
+    fetched = await client.get_any(account, claim.order_id)
     return Look(claim, read=fetched.read)
+
+
+def _may_be_anothers(claim: Claim, error: MercadoPagoError) -> bool:
+    """Whether this refusal may be about the id alone: 403; of the legacy resources also 401 `invalid_caller_id`."""
+    legacy = is_merchant_order_id(claim.order_id) or is_payment_hint_id(claim.order_id)
+    return error.status == 403 or (legacy and error.status == 401)
 
 
 async def _is_welcome(client: MercadoPagoClient, account: Account) -> bool:

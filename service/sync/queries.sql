@@ -1,18 +1,22 @@
 -- name: claim_due_orders
 -- Takes up to `room` due orders per lane (account, known or stranger), `$5` in all, under a lease; the attempt is
 -- counted here. The stamp `claimed_at` is the database's clock before any request is sent: the fence decides by it.
--- Known orders come oldest first. Strangers come newest first: a flood's many repeats then wait, and who is new is heard.
+-- What somebody asked for comes before what only the schedule brings. Known orders come oldest first; strangers newest
+-- first: a flood's many repeats then wait, and who is new is heard.
+-- Each kind is locked up to the lane's room, and what is too much is let go at the end of the statement: no locking
+-- part may look at another, because it is evaluated again on its own where a row has just changed.
 with lanes as (
     select * from unnest($1::text[], $2::boolean[], $3::integer[]) with ordinality as l(account, known, room, turn)
 ),
-known as (
-    select due.order_id, due.had_lease
+known_asked as (
+    select lane.*, true as asked, due.*
     from (select * from lanes where lanes.known order by turn) as lane
     cross join lateral (
-        select s.order_id, s.leased_until is not null as had_lease
+        select s.order_id, s.leased_until is not null as had_lease, s.due_at
         from cuadre.sync as s
         where s.account = lane.account
           and (s.trust > 0) = true
+          and s.asked = true
           and s.due_at <= now()
           and (s.leased_until is null or s.leased_until <= now())
         order by s.due_at
@@ -21,26 +25,80 @@ known as (
     ) as due
     limit $5
 ),
-strangers as (
-    select due.order_id, due.had_lease
+known_scheduled as (
+    select lane.*, false as asked, due.*
+    from (select * from lanes where lanes.known order by turn) as lane
+    cross join lateral (
+        select s.order_id, s.leased_until is not null as had_lease, s.due_at
+        from cuadre.sync as s
+        where s.account = lane.account
+          and (s.trust > 0) = true
+          and s.asked = false
+          and s.due_at <= now()
+          and (s.leased_until is null or s.leased_until <= now())
+        order by s.due_at
+        limit lane.room
+        for update of s skip locked
+    ) as due
+    limit $5
+),
+strangers_asked as (
+    select lane.*, true as asked, due.*
     from (select * from lanes where not lanes.known order by turn) as lane
     cross join lateral (
-        select s.order_id, s.leased_until is not null as had_lease
+        select s.order_id, s.leased_until is not null as had_lease, s.due_at
         from cuadre.sync as s
         where s.account = lane.account
           and (s.trust > 0) = false
+          and s.asked = true
           and s.due_at <= now()
           and (s.leased_until is null or s.leased_until <= now())
         order by s.due_at desc
         limit lane.room
         for update of s skip locked
     ) as due
-    limit $5 - (select count(*) from known)
+    limit $5
+),
+strangers_scheduled as (
+    select lane.*, false as asked, due.*
+    from (select * from lanes where not lanes.known order by turn) as lane
+    cross join lateral (
+        select s.order_id, s.leased_until is not null as had_lease, s.due_at
+        from cuadre.sync as s
+        where s.account = lane.account
+          and (s.trust > 0) = false
+          and s.asked = false
+          and s.due_at <= now()
+          and (s.leased_until is null or s.leased_until <= now())
+        order by s.due_at desc
+        limit lane.room
+        for update of s skip locked
+    ) as due
+    limit $5
+),
+candidates as (
+    select * from known_asked
+    union all
+    select * from known_scheduled
+    union all
+    select * from strangers_asked
+    union all
+    select * from strangers_scheduled
+),
+ranked as (
+    select
+        c.*,
+        row_number() over (
+            partition by turn
+            order by asked desc, extract(epoch from due_at) * case when known then 1 else -1 end, order_id
+        ) as place
+    from candidates as c
 ),
 picked as (
-    select * from known
-    union all
-    select * from strangers
+    select order_id, had_lease from ranked
+    where place <= room
+    order by known desc, asked desc, turn, place
+    limit $5
 )
 update cuadre.sync as s set
     leased_until = now() + make_interval(secs => $4),
@@ -126,11 +184,12 @@ with locked as materialized (
 select clock_timestamp() as now from (select count(*) as locks from locked) as granted where granted.locks >= 0;
 
 -- name: read_stored_orders
--- What is stored of these orders: the fence, the history, first sights of refunds, open discrepancies.
+-- What is stored of these orders (a row each, empty where nothing is): the fence, the history, first sights of refunds,
+-- open discrepancies, and what was asked here of them, stored or not. Payloads only of the orders in `$2`.
 select
-    o.order_id, o.account, o.type, o.external_reference, o.status, o.status_detail, o.currency, o.paid_amount,
+    wanted.order_id, o.account, o.type, o.external_reference, o.status, o.status_detail, o.currency, o.paid_amount,
     o.refunded_amount, o.is_sale, o.updated_at, o.payload_hash, o.history, o.version, o.claimed_at, o.first_seen_at,
-    o.changed_at,
+    o.changed_at, o.rules_due_at,
     case when o.order_id = any($2::text[]) then o.payload end as payload,
     (
         select jsonb_object_agg(r.refund_id, r.first_seen_at)
@@ -145,9 +204,33 @@ select
         ))
         from cuadre.discrepancies as d
         where d.order_id = o.order_id and d.resolved_at is null
-    ) as open_discrepancies
+    ) as open_discrepancies,
+    (
+        select jsonb_agg(jsonb_build_object(
+            'command_id', c.command_id, 'kind', c.kind, 'status', c.status, 'asked_at', c.asked_at,
+            'maybe_sent_at', c.maybe_sent_at, 'accepted_at', c.accepted_at, 'settled_at', c.settled_at,
+            'payment_id', c.payment_id, 'amount', c.amount::text, 'currency', c.currency, 'reserved', c.reserved,
+            'refund_ids', c.refund_ids
+        ))
+        from cuadre.commands as c
+        where c.order_id = wanted.order_id
+    ) as commands
 from unnest($1::text[]) as wanted(order_id)
-join cuadre.orders as o on o.order_id = wanted.order_id;
+left join cuadre.orders as o on o.order_id = wanted.order_id;
+
+-- name: read_legacy_expiries
+-- When what was put on a point of sale under these references stops being payable, by the latest command that may have
+-- reached the provider: the merchant order of a legacy sale does not say it.
+select w.account, w.external_reference, latest.expires_at
+from unnest($1::text[], $2::text[]) as w(account, external_reference)
+cross join lateral (
+    select c.expires_at
+    from cuadre.commands as c
+    where c.account = w.account and c.external_reference = w.external_reference and c.kind = 'legacy_put'
+      and c.expires_at is not null and c.status not in ('waiting', 'refused', 'withdrawn')
+    order by c.asked_at desc, c.command_id desc
+    limit 1
+) as latest;
 
 -- name: database_now
 -- The clock that stamps and schedules: one for all replicas.
@@ -583,12 +666,14 @@ select
     (
         select count(*)
         from cuadre.sync
-        where account = any($1::text[]) and (trust > 0) = any(array[true, false]) and due_at <= now()
+        where account = any($1::text[]) and (trust > 0) = any(array[true, false])
+          and asked = any(array[true, false]) and due_at <= now()
     ) as orders_due,
     coalesce((
         select extract(epoch from now() - min(due_at))
         from cuadre.sync
-        where account = any($1::text[]) and (trust > 0) = any(array[true, false]) and due_at <= now()
+        where account = any($1::text[]) and (trust > 0) = any(array[true, false])
+          and asked = any(array[true, false]) and due_at <= now()
     ), 0)::double precision as oldest_due_seconds,
     (select count(*) from cuadre.sync where quarantined_at is not null) as orders_quarantined;
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from asyncpg import Record
 
+from service.orders.asked import AskedCommand
 from service.orders.fence import Stamp
 from service.orders.history import from_json, to_json
 from service.orders.rules import Finding
@@ -124,8 +125,10 @@ def event_data(one: Applied) -> dict[str, object]:
     }
 
 
-def stored_order(row: Record) -> StoredOrder:
-    """One row of `read_stored_orders`."""
+def stored_order(row: Record) -> StoredOrder | None:
+    """One row of `read_stored_orders`; None where the order is not stored, and only asked for."""
+    if row["version"] is None:
+        return None
     first_seen = json.loads(row["refund_first_seen"]) if row["refund_first_seen"] else {}
     open_rows = json.loads(row["open_discrepancies"]) if row["open_discrepancies"] else []
     return StoredOrder(
@@ -147,6 +150,7 @@ def stored_order(row: Record) -> StoredOrder:
         version=row["version"],
         first_seen_at=row["first_seen_at"],
         changed_at=row["changed_at"],
+        rules_due_at=row["rules_due_at"],
         open_discrepancies=tuple(_open_discrepancy(row, one) for one in open_rows),
     )
 
@@ -168,3 +172,31 @@ def _open_discrepancy(order: Record, row: Mapping[str, Any]) -> OpenDiscrepancy:
             explanation=row["explanation"],
         ),
     )
+
+
+def asked_commands(row: Record) -> tuple[AskedCommand, ...]:
+    """What was asked here of the order of one row of `read_stored_orders`, stored or not."""
+    if not row["commands"]:
+        return ()
+    return tuple(_asked_command(one) for one in json.loads(row["commands"], parse_float=Decimal))
+
+
+def _asked_command(row: Mapping[str, Any]) -> AskedCommand:
+    return AskedCommand(
+        command_id=row["command_id"],
+        kind=row["kind"],
+        status=row["status"],
+        asked_at=datetime.fromisoformat(row["asked_at"]),
+        maybe_sent_at=_time(row["maybe_sent_at"]),
+        accepted_at=_time(row["accepted_at"]),
+        settled_at=_time(row["settled_at"]),
+        payment_id=row["payment_id"],
+        amount=None if row["amount"] is None else Decimal(row["amount"]),
+        currency=row["currency"],
+        reserved={payment_id: Decimal(amount) for payment_id, amount in row["reserved"].items()},
+        refund_ids=tuple(row["refund_ids"]),
+    )
+
+
+def _time(value: str | None) -> datetime | None:
+    return None if value is None else datetime.fromisoformat(value)

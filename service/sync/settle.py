@@ -4,6 +4,7 @@ Provider trouble burns no attempt and changes no order; only what is wrong with 
 ends in quarantine. Numbers are the contract's ("Pace").
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -73,6 +74,19 @@ WORKER_LOST = Failure("worker_lost", f"{LOST_LEASES} workers in a row took this 
 def settle_success(outcome: str, next_look: datetime | None, *, last_error: str | None = None) -> Settlement:
     """The order was read; `outcome` is `applied`, `unchanged` or `older`."""
     return Settlement(outcome, None, next_look, 0, 0, None, last_error, None, caught_up=True)
+
+
+def settle_hint(orders: Sequence[str]) -> Settlement:
+    """A payment that was told of was read: `orders` are what it led to, and are looked at in its place.
+
+    The hint is served for good, `redirected` or `not_applicable`: no order of its own id is expected, so none is
+    missed, and nothing comes back to it by itself.
+    """
+    if not orders:
+        outcome, detail = "not_applicable", "the payment belongs to no merchant order and to no order stored here"
+    else:
+        outcome, detail = "redirected", f"the payment belongs to {', '.join(orders)}"
+    return Settlement(outcome, detail, None, 0, 0, None, None, None, caught_up=True)
 
 
 def settle_failure(claim: Claim, failure: Failure, *, now: datetime, random: float, others_succeed: bool) -> Settlement:

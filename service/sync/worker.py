@@ -16,6 +16,7 @@ from service.sync.apply import Look, Outcome, apply_looks, with_failure
 from service.sync.claims import Claim, claim_due, release
 from service.sync.gates import Gates
 from service.sync.look import look_at
+from service.sync.policies import account_policies
 from service.sync.report import report
 from service.sync.settle import Failure
 from service.telemetry import metrics
@@ -53,6 +54,7 @@ class Worker:
         self._on_committed = on_committed
         self._clock = clock
         self.gates = Gates(clock)
+        self._policies = account_policies(self.gates.account)
         self._wake = asyncio.Event()
         self._stopping = False
         self._held: dict[asyncio.Task[None], Claim] = {}
@@ -199,7 +201,7 @@ class Worker:
                 pause = min(2.0, pause * 2)
 
     async def _flush(self, looks: Sequence[Look]) -> list[Outcome]:
-        outcomes = await apply_looks(self._database, looks)
+        outcomes = await apply_looks(self._database, looks, **self._policies)
         self._on_committed()
         return outcomes
 

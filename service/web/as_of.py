@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from service.mercadopago.errors import MercadoPagoError
-from service.mercadopago.reader import read_order
+from service.mercadopago.reader import read_any
 from service.orders.snapshot import OrderSnapshot
 from service.web.errors import ApiError
 from service.web.models import CashOut, Chargeback, Part, Payment, Refund, documents
@@ -49,7 +49,7 @@ async def read_parts(connection: "Connection", order_id: str) -> Parts:
 def snapshot_of(order_id: str, payload: str) -> OrderSnapshot:
     """The order that a stored payload shows. Raises `ApiError` where today's reader refuses it."""
     try:
-        return read_order(payload.encode(), order_id).snapshot
+        return read_any(payload.encode(), order_id).snapshot
     except MercadoPagoError as error:
         raise ApiError(500, "unreadable_version", f"the payload of that version cannot be read: {error}") from None
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 ORDERS_CURSOR: Final = r"^o(none|-?[0-9]{1,18})\.[A-Za-z0-9_-]{1,64}$"
 QUARANTINE_CURSOR: Final = r"^q-?[0-9]{1,18}\.[A-Za-z0-9_-]{1,64}$"
+COMMANDS_CURSOR: Final = r"^c-?[0-9]{1,18}\.[A-Za-z0-9_-]{1,64}$"
 DISCREPANCIES_CURSOR: Final = r"^d[0-9]{1,18}$"
 NOTIFICATIONS_CURSOR: Final = r"^n[0-9]{1,18}$"
 

@@ -46,6 +46,8 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
         f"<tr><td><code>{escape(status)}</code></td><td>{_text(answer['description'])}</td><td>{_carries(answer)}</td></tr>"
         for status, answer in operation["responses"].items()
     )
+    if "requestBody" in operation:
+        rows += f"<tr><td>body</td><td>body</td><td>{_carries(operation['requestBody'])}</td></tr>"
     parameters = f"<table><tr><th>Parameter</th><th>In</th><th>Meaning</th></tr>{rows}</table>" if rows else ""
     return (
         f'<section id="{escape(operation["operationId"])}"><h2><span class="method {escape(method)}">'
@@ -56,8 +58,9 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
 
 
 def _carries(answer: dict[str, Any]) -> str:
+    """What an answer or a request carries: documents by their names, else media types, or nothing."""
     shown = []
-    for media_type, content in answer["content"].items():
+    for media_type, content in answer.get("content", {}).items():
         name = content["schema"].get("$ref", "").rpartition("/")[2]
         shown.append(f'<a href="#schema-{escape(name)}">{escape(name)}</a>' if name else escape(media_type))
     return ", ".join(shown)

@@ -1,6 +1,7 @@
 """The internal application: health, metrics, and the API that dashboards, gateways and operators build on."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -8,7 +9,7 @@ from service.accounts import AccountBook
 from service.database.pool import Database
 from service.web.api import OPERATIONS
 from service.web.docs import CONTENT_SECURITY_POLICY, render_page
-from service.web.errors import envelope, json_response
+from service.web.errors import MAX_BODY_BYTES, envelope, json_response
 from service.web.health import Health
 from service.web.keys import KeyRing, authenticate
 from service.web.middleware import count_requests
@@ -17,8 +18,10 @@ from service.web.operations import Operation
 from service.web.parameters import NoParameters
 from service.web.state import STATE, InternalState, MarkDue
 
+if TYPE_CHECKING:
+    from service.desk.desk import Desk
+
 _OPEN_ROUTES = frozenset(operation.path for operation in OPERATIONS if operation.scope is None)
-_MAX_BODY_BYTES = 64 * 1024
 
 
 def create_internal_app(
@@ -28,16 +31,18 @@ def create_internal_app(
     health: Health,
     accounts: Callable[[], AccountBook],
     keys: Callable[[], KeyRing],
+    desk: "Desk | None" = None,
 ) -> web.Application:
     """The application of the internal port.
 
     `accounts` and `keys` are asked at every request, so a reloaded file counts at once (`follow_keys` in
-    `service.web.keys` makes the second one). `mark_due(order_id, account)` marks an order due.
+    `service.web.keys` makes the second one). `mark_due(order_id, account)` marks an order due. `desk` takes commands;
+    without one they are answered 503.
     """
     # Outermost first: what is counted is what was answered.
     middlewares = [count_requests("internal"), envelope, authenticate(keys, _OPEN_ROUTES)]
-    app = web.Application(middlewares=middlewares, client_max_size=_MAX_BODY_BYTES)
-    app[STATE] = InternalState(database=read_db, mark_due=mark_due, accounts=accounts, health=health)
+    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
+    app[STATE] = InternalState(database=read_db, mark_due=mark_due, accounts=accounts, health=health, desk=desk)
     for operation in (*OPERATIONS, *_documentation(keys)):
         app.router.add_route(operation.method, operation.path, operation.aiohttp_handler())
         if operation.method == "GET":

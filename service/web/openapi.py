@@ -2,33 +2,48 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-from pydantic.json_schema import models_json_schema
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from service import __version__
+from service.web.bodies import KEY_HEADER, KEY_PATTERN, Body
 from service.web.models import Document, ErrorDocument
-from service.web.operations import Operation
+from service.web.operations import Carried, Operation
 
 _REFERENCE = "#/components/schemas/{model}"
+_WRITTEN: Final[JsonSchemaMode] = "serialization"
+_READ: Final[JsonSchemaMode] = "validation"
 _ERRORS = {
     400: "A parameter is wrong, unknown or repeated; `details` names each.",
     401: "No key, or none that is known.",
     403: "The key lacks the scope.",
     404: "Nothing of that name.",
+    409: "Not in this state, or the `Idempotency-Key` was used for another request.",
+    413: "The body is too large.",
+    429: "The key commands faster than it may; nothing was done. `Retry-After` says when to send it again.",
     503: "The database cannot answer right now.",
 }
+_MEANINGS = {200: "Done.", 202: "Marked due.", 503: "No."}
 _DESCRIPTION = (
     "Amounts are decimal strings with their `currency` beside them; times are RFC 3339 in UTC; field names are the "
-    "tables' column names. Scopes of a key: `read`, `operate`, `money`, each including the ones before it."
+    "tables' column names. Scopes of a key: `read`, `operate`, `money`, each including the ones before it. Commands "
+    "need a key of scope `money` also where reading is open to all. A command's `Idempotency-Key` makes it one: the "
+    "same key and request give the same answer for ever, 202 meanwhile; another request under it is refused (409)."
 )
+_COMMAND_ERRORS = (413, 429)
 
 
 def build_document(operations: Sequence[Operation], *, with_keys: bool = True) -> dict[str, Any]:
     """The document as JSON-ready data; without `with_keys`, of an API that asks nobody for a key."""
-    models = {model for operation in operations for model in operation.answers.values() if not isinstance(model, tuple)}
-    ordered = sorted(models | {ErrorDocument}, key=lambda model: model.__name__)
-    _, schemas = models_json_schema([(model, "serialization") for model in ordered], ref_template=_REFERENCE)
+    answers = {model for operation in operations for model in operation.answers.values() if isinstance(model, type)}
+    bodies = {operation.body for operation in operations if operation.body is not None}
+    ordered = [
+        *((model, _WRITTEN) for model in sorted(answers | {ErrorDocument}, key=_name)),
+        *((model, _READ) for model in sorted(bodies, key=_name)),
+    ]
+    _, schemas = models_json_schema(ordered, ref_template=_REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, with_keys)
@@ -38,7 +53,7 @@ def build_document(operations: Sequence[Operation], *, with_keys: bool = True) -
         "paths": paths,
         "components": {
             "schemas": schemas["$defs"],
-            **({"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}} if with_keys else {}),
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
 
@@ -49,29 +64,39 @@ def document_text(operations: Sequence[Operation], *, with_keys: bool = True) ->
 
 
 def _operation(operation: Operation, with_keys: bool) -> dict[str, Any]:
-    answers = {str(status): _answer(status, model) for status, model in operation.answers.items()}
-    for status in _error_statuses(operation, with_keys):
-        answers[str(status)] = _json_answer(_ERRORS[status], ErrorDocument)
+    with_key = operation.scope is not None and (with_keys or operation.commands)
+    answers = {str(status): _answer(operation, status, model) for status, model in operation.answers.items()}
+    for status in _error_statuses(operation, with_key):
+        answers.setdefault(str(status), _json_answer(_ERRORS[status], ErrorDocument))
     document: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
-        "parameters": [*_path_parameters(operation), *_query_parameters(operation)],
+        "parameters": [*_path_parameters(operation), *_query_parameters(operation), *_header_parameters(operation)],
         "responses": dict(sorted(answers.items())),
     }
-    if operation.scope is not None and with_keys:
+    if operation.body is not None:
+        document["requestBody"] = _request_body(operation.body)
+    if with_key:
         document["security"] = [{"key": []}]
         document["description"] = f"Needs the scope `{operation.scope}`."
     return document
 
 
-def _error_statuses(operation: Operation, with_keys: bool) -> list[int]:
+def _name(model: type[BaseModel]) -> str:
+    return model.__name__
+
+
+def _error_statuses(operation: Operation, with_key: bool) -> list[int]:
     if operation.scope is None:
         return []
-    return sorted({400, 503, *operation.errors} | ({401, 403} if with_keys else set()))
+    statuses = {400, 503, *operation.errors} | ({401, 403} if with_key else set())
+    return sorted(statuses.union(_COMMAND_ERRORS if operation.commands else ()))
 
 
-def _answer(status: int, model: type[Document] | tuple[str, ...]) -> dict[str, Any]:
-    meaning = {200: "Done.", 202: "Marked due.", 503: "No."}[status]
+def _answer(operation: Operation, status: int, model: Carried) -> dict[str, Any]:
+    meaning = operation.meanings.get(status) or _MEANINGS[status]
+    if model is None:
+        return {"description": meaning}
     if isinstance(model, tuple):
         return {"description": meaning, "content": {media_type: {"schema": {"type": "string"}} for media_type in model}}
     return _json_answer(meaning, model)
@@ -93,6 +118,26 @@ def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
         }
         for parameter in operation.path_parameters
     ]
+
+
+def _header_parameters(operation: Operation) -> list[dict[str, Any]]:
+    if not operation.keyed:
+        return []
+    return [
+        {
+            "name": KEY_HEADER,
+            "in": "header",
+            "required": True,
+            "description": "yours, one per intent; the same at every repeat",
+            "schema": {"type": "string", "pattern": KEY_PATTERN, "maxLength": 128},
+        }
+    ]
+
+
+def _request_body(model: type[Body]) -> dict[str, Any]:
+    required = any(field.is_required() for field in model.model_fields.values())
+    schema = {"$ref": _REFERENCE.format(model=model.__name__)}
+    return {"required": required, "content": {"application/json": {"schema": schema}}}
 
 
 def _query_parameters(operation: Operation) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What one operation of the internal port is: the route, the key it asks for, its parameters and its answers.
+"""What one operation of the internal port is: the route, the key it asks for, what it takes and what it answers.
 
 The table of operations makes both the router and the OpenAPI document.
 """
@@ -10,9 +10,14 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service.web.keys import Scope, require_scope
+from service.web.bodies import Body, read_asked
+from service.web.keys import KEY, Scope, require_scope
 from service.web.models import Document
 from service.web.parameters import NoParameters, Parameters, parse_query
+from service.web.state import STATE
+
+Carried = type[Document] | tuple[str, ...] | None
+"""What an answer carries: a document, media types of a text, or nothing."""
 
 OperationHandler = Callable[[web.Request, Any], Awaitable[web.StreamResponse]]
 
@@ -28,9 +33,11 @@ class PathParameter:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`scope` None means that no key is needed. `answers` are statuses with what they carry (media types for text).
+    """`scope` None means that no key is needed; whatever has the scope `money` is a command, bounded per key.
 
-    `handler` gets the request and its checked query string, an instance of `parameters`.
+    `answers` are statuses with what they carry; `meanings` says what a status means here. `body` is the model of the
+    request's body (None: none is read), `keyed` asks for an `Idempotency-Key`. `handler` gets the request and its
+    checked query string, an instance of `parameters`; a command gets an `Asked` of query string, body and key.
     """
 
     method: str
@@ -39,19 +46,31 @@ class Operation:
     summary: str
     handler: OperationHandler
     scope: Scope | None
-    answers: Mapping[int, type[Document] | tuple[str, ...]]
+    answers: Mapping[int, Carried]
     parameters: type[Parameters] = NoParameters
     path_parameters: tuple[PathParameter, ...] = ()
     errors: tuple[int, ...] = field(default=())
+    meanings: Mapping[int, str] = field(default_factory=dict)
+    body: type[Body] | None = None
+    keyed: bool = False
+
+    @property
+    def commands(self) -> bool:
+        """Whether it moves money, or stops what would."""
+        return self.scope == "money"
 
     def aiohttp_handler(self) -> Handler:
-        """The handler for the router: scope first, then parameters, then the work."""
+        """The handler for the router: scope first, then the key's rate, then what was asked, then the work."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            if self.scope is not None:
-                require_scope(request, self.scope)
+            if self.scope is None:
+                # Probes and scrapes come with parameters of their own (`?verbose`, `?name[]=…`).
+                return await self.handler(request, NoParameters())
+            require_scope(request, self.scope)
+            if not self.commands:
                 return await self.handler(request, parse_query(self.parameters, request.query))
-            # Probes and scrapes come with parameters of their own (`?verbose`, `?name[]=…`).
-            return await self.handler(request, NoParameters())
+            request.app[STATE].limits.take(request[KEY])
+            asked = await read_asked(request, self.parameters, self.body, keyed=self.keyed)
+            return await self.handler(request, asked)
 
         return handle

@@ -14,15 +14,26 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from service.mercadopago.reader import parse_time
-from service.web.cursors import DISCREPANCIES_CURSOR, NOTIFICATIONS_CURSOR, ORDERS_CURSOR, QUARANTINE_CURSOR
+from service.web.cursors import (
+    COMMANDS_CURSOR,
+    DISCREPANCIES_CURSOR,
+    NOTIFICATIONS_CURSOR,
+    ORDERS_CURSOR,
+    QUARANTINE_CURSOR,
+)
 from service.web.errors import BadParameters
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 MAX_TIMELINE = 1000
 ORDER_ID = r"^[A-Za-z0-9_-]{1,64}$"
-SYNCABLE_ORDER_ID = r"^(ORD|PPORD)[0-9A-Za-z]{10,60}$"
+# An order of the Orders API, or MO and the number of a legacy sale's merchant order.
+SYNCABLE_ORDER_ID = r"^((ORD|PPORD)[0-9A-Za-z]{10,60}|MO[0-9]{1,20})$"
+CANCELABLE_ORDER_ID = r"^(ORD|PPORD)[0-9A-Za-z]{10,60}$"
+COMMAND_ID = r"^CMD[0-9A-Z]{26}$"
+EXTERNAL_POS_ID = r"^[A-Za-z0-9_-]{1,40}$"
 NOTIFICATION_ID = r"^[0-9]{1,18}$"
+MAX_WAIT_SECONDS = 30
 
 _DATE_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:.]{8,40}([Zz]|[+-][0-9]{2}:[0-9]{2})")
 # A plus sign that was not escaped in a query string arrives as a blank.
@@ -102,6 +113,8 @@ OrdersCursor = Annotated[str, _matching(ORDERS_CURSOR, _NO_CURSOR), _cursor(ORDE
 DiscrepanciesCursor = Annotated[str, _matching(DISCREPANCIES_CURSOR, _NO_CURSOR), _cursor(DISCREPANCIES_CURSOR)]
 NotificationsCursor = Annotated[str, _matching(NOTIFICATIONS_CURSOR, _NO_CURSOR), _cursor(NOTIFICATIONS_CURSOR)]
 QuarantineCursor = Annotated[str, _matching(QUARANTINE_CURSOR, _NO_CURSOR), _cursor(QUARANTINE_CURSOR)]
+CommandsCursor = Annotated[str, _matching(COMMANDS_CURSOR, _NO_CURSOR), _cursor(COMMANDS_CURSOR)]
+Wait = Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS), BeforeValidator(_whole)]
 
 
 class Parameters(BaseModel):
@@ -175,6 +188,41 @@ class QuarantineParameters(Paged):
     cursor: QuarantineCursor | None = None
     account: Text | None = None
     reason: Text | None = Field(None, description="like not_found, unreadable, bad_request")
+
+
+class CommandParameters(Parameters):
+    """How long the answer may take."""
+
+    wait_seconds: Wait = Field(15, description="how long to wait for the outcome; without one in time, 202")
+
+
+class RefundParameters(Parameters):
+    """How long the answer may take. A refund is done when a look at its order shows it, which takes longer."""
+
+    wait_seconds: Wait = Field(2, description="how long to wait for the outcome; without one in time, 202")
+
+
+class LegacyDeleteParameters(CommandParameters):
+    """Whose point of sale it is."""
+
+    account: Text | None = Field(None, description="whose point of sale it is; else `default`, or the only account")
+
+
+class CommandsParameters(Paged):
+    """Filters of the list of commands."""
+
+    cursor: CommandsCursor | None = None
+    account: Text | None = None
+    status: Text | None = Field(None, description="waiting, sending, unknown, accepted; done, refused, withdrawn")
+    kind: Text | None = Field(None, description="create, cancel, refund, legacy_put, legacy_delete")
+    order_id: Text | None = None
+
+
+class PointsOfSaleParameters(Parameters):
+    """Which points of sale."""
+
+    account: Text | None = None
+    point_of_sale: Text | None = Field(None, description="`external_pos_id` of a printed QR, `terminal_id` of a Point")
 
 
 class NoParameters(Parameters):

@@ -219,3 +219,110 @@ from cuadre.discrepancies
 where order_id = $1
 order by id desc
 limit $2;
+
+-- name: read_command
+-- One command, and the provider's answer that decided it.
+select
+    command_id, account, idempotency_key, asked_by, asked_at, kind, type, order_id, external_reference, point_of_sale,
+    payment_id, amount, currency, reserved::text as reserved, status, attempts, maybe_sent_at, attempted_at,
+    valid_until, accepted_at, settled_at, provider_status, provider_code, message, refund_ids, last_error, expires_at,
+    due_at, answer::text as answer
+from cuadre.commands
+where command_id = $1;
+
+-- name: read_creation
+-- Whose order a command made here: for an order that no look has stored yet.
+select account from cuadre.commands where order_id = $1 and kind = 'create' order by asked_at limit 1;
+
+-- name: list_commands
+-- One page of commands, latest first.
+select
+    command_id, account, idempotency_key, asked_by, asked_at, kind, type, order_id, external_reference, point_of_sale,
+    payment_id, amount, currency, reserved::text as reserved, status, attempts, maybe_sent_at, attempted_at,
+    valid_until, accepted_at, settled_at, provider_status, provider_code, message, refund_ids, last_error, expires_at,
+    due_at
+from cuadre.commands
+where true
+    and settled_at is null  -- if only_open
+    and account = :account  -- if account
+    and status = :status  -- if status
+    and kind = :kind  -- if kind
+    and order_id = :order_id  -- if order_id
+    and (asked_at, command_id) < (:after_time, :after_id)  -- if after_time
+order by asked_at desc, command_id desc
+limit :row_limit;
+
+-- name: read_refunds_made
+-- The refunds that a command made, as far as they never change.
+select refund_id, order_id, payment_id, amount, currency
+from cuadre.refunds
+where order_id = $1 and refund_id = any($2::text[])
+order by position, refund_id;
+
+-- name: list_open_orders_by_point_of_sale
+-- What is open on printed QRs and terminals. The expression and the statuses are those of the index.
+select
+    o.account,
+    coalesce(o.payload #>> '{config,qr,external_pos_id}', o.payload #>> '{config,point,terminal_id}') as point_of_sale,
+    o.order_id, o.type, o.status, coalesce(o.total_amount, paid.amount) as amount, o.currency, o.external_reference,
+    coalesce(o.created_at, o.first_seen_at) as since, o.expires_at,
+    extract(epoch from now() - coalesce(o.created_at, o.first_seen_at))::double precision as age_seconds,
+    coalesce(o.expires_at <= now(), false) as is_over
+from cuadre.orders as o
+left join lateral (
+    -- An order of a terminal states no total.
+    select sum(p.amount) as amount from cuadre.payments as p where p.order_id = o.order_id and p.vanished_at is null
+) as paid on o.total_amount is null
+where o.status in ('created', 'at_terminal', 'processing', 'action_required')
+    and coalesce(o.payload #>> '{config,qr,external_pos_id}', o.payload #>> '{config,point,terminal_id}') is not null
+    and o.account = :account  -- if account
+    and coalesce(o.payload #>> '{config,qr,external_pos_id}', o.payload #>> '{config,point,terminal_id}') = :point_of_sale  -- if point_of_sale
+order by
+    o.account, coalesce(o.payload #>> '{config,qr,external_pos_id}', o.payload #>> '{config,point,terminal_id}')
+limit :row_limit;
+
+-- name: list_live_legacy_sales
+-- What the desk has put on printed QRs by the legacy model: the latest put or deletion of each that took effect, where
+-- that is a put whose time is not over and whose sale is not paid. Nothing lives longer than :longest_seconds.
+select
+    latest.account, latest.point_of_sale, latest.command_id, latest.amount, latest.currency, latest.external_reference,
+    latest.settled_at as since, latest.expires_at, known.order_id, known.status,
+    extract(epoch from now() - latest.settled_at)::double precision as age_seconds
+from (
+    select distinct on (c.account, c.point_of_sale)
+        c.account, c.point_of_sale, c.kind, c.command_id, c.amount, c.currency, c.external_reference, c.asked_at,
+        c.settled_at, c.expires_at
+    from cuadre.commands as c
+    where c.kind in ('legacy_put', 'legacy_delete') and c.status = 'done'
+        and c.asked_at > now() - make_interval(secs => :longest_seconds)
+        and c.point_of_sale is not null
+        and c.account = :account  -- if account
+        and c.point_of_sale = :point_of_sale  -- if point_of_sale
+    order by c.account, c.point_of_sale, c.settled_at desc, c.command_id desc
+) as latest
+left join lateral (
+    -- The sale as the provider shows it, from the buyer's scan on.
+    select o.order_id, o.status, o.paid_amount
+    from cuadre.orders as o
+    where o.account = latest.account and o.external_reference = latest.external_reference
+        and o.type = 'legacy_qr' and o.first_seen_at >= latest.asked_at
+    order by o.paid_amount desc, o.first_seen_at desc
+    limit 1
+) as known on true
+where latest.kind = 'legacy_put' and latest.expires_at > now() and coalesce(known.paid_amount, 0) = 0
+order by latest.account, latest.point_of_sale
+limit :row_limit;
+
+-- name: list_commands_under_way_by_point_of_sale
+-- What was asked for points of sale and has not come to an end.
+select
+    account, point_of_sale, command_id, kind, type, order_id, status, amount, currency, external_reference,
+    asked_at as since, expires_at, extract(epoch from now() - asked_at)::double precision as age_seconds,
+    status = 'waiting' and maybe_sent_at is null as is_unsent
+from cuadre.commands
+where settled_at is null
+    and point_of_sale is not null and kind <> 'refund'
+    and account = :account  -- if account
+    and point_of_sale = :point_of_sale  -- if point_of_sale
+order by asked_at
+limit :row_limit;

@@ -19,7 +19,15 @@ from service.web.statements import QUERIES
 
 Row = Mapping[str, Any]
 
-_CAUSES = {"look": "the schedule", "operator": "an operator's wish", "notification": "a notification"}
+_CAUSES = {
+    "look": "the schedule",
+    "operator": "an operator's wish",
+    "notification": "a notification",
+    "desk": "a command of the desk",
+    "sweep": "the provider's list",
+    "replay": "a replayed notification",
+    "repair": "a repair of what differed",
+}
 
 
 class TimelineEntry(Document):

@@ -180,7 +180,7 @@ class Household:
             "rate_per_second": RATE_PER_SECOND,
         }
         digest = hashlib.sha256(self.secrets.api_key.encode()).hexdigest()
-        key = {"name": self.run, "sha256": digest, "scopes": ["operate"]}
+        key = {"name": self.run, "sha256": digest, "scopes": ["money"]}
         settings = {
             "CUADRE_DATABASE_URL": dsn,
             "CUADRE_MERCADOPAGO_URL": self.ports.simulator_url,
@@ -193,6 +193,8 @@ class Household:
         }
         lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
         lines.append(f"export API_KEY={shlex.quote(self.secrets.api_key)}")
+        lines.append(f"export API={shlex.quote(self.ports.internal_url)}")
+        lines.append(f"export PROVIDER={shlex.quote(self.ports.simulator_url)}")
         self._private("environment.sh", "\n".join(lines))
         inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("CUADRE_")}
         return inherited | settings | {"PYTHONPATH": str(Path(service.__file__).parents[1]), "PYTHONUNBUFFERED": "1"}

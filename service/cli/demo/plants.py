@@ -12,7 +12,19 @@ from typing import Any
 from service.cli.demo.lives import CARD
 from service.cli.demo.plan import PAYMENT, Announce, Do, PlannedOrder, Plant, Prefix, Scene, Seen, Step, money
 
-NOT_PLANTED: Mapping[str, str] = {"refund_stuck": "opens after 24 hours of processing"}
+NOT_PLANTED: Mapping[str, str] = {
+    "refund_stuck": "opens after 24 hours of processing",
+    **dict.fromkeys(
+        (
+            "refund_unexplained",
+            "refund_missing",
+            "amount_differs_from_request",
+            "paid_after_cancel_asked",
+            "unknown_outcome",
+        ),
+        "compares with what was asked for at the desk, and the day's orders come from elsewhere",
+    ),
+}
 
 PLANT_TOTAL_CENTS = 1_250_000
 TOTAL = money(PLANT_TOTAL_CENTS)

@@ -1,18 +1,56 @@
 """`cuadre doctor`: every check in good order and out of it."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from service.database.pool import Database
 from service.sync.claims import mark_order_due
 from tests.integration.cli.cli_support import SECRET, TOKEN, USER_ID, Cuadre, Provider, order_fixture
 
 ORDER = "ORD01M2G3K2XF0W7YQHBTWEK4BXB9"
+
+
+class Listing(Provider):
+    """The stub, with a list of its orders: all but those of the types in `hides`."""
+
+    hides: frozenset[str] = frozenset()
+    list_status = 200
+
+    def application(self) -> web.Application:
+        app = super().application()
+        app.router.add_get("/v1/orders", self._search)
+        return app
+
+    async def _search(self, request: web.Request) -> web.Response:
+        begin, end = (datetime.fromisoformat(request.query[name]) for name in ("begin_date", "end_date"))
+        found = [
+            order
+            for order in self.orders.values()
+            if isinstance(order, dict)
+            and order["type"] not in self.hides
+            and begin <= datetime.fromisoformat(order["created_date"]) <= end
+        ]
+        size = int(request.query["page_size"])
+        paging = {"total": str(len(found)), "offset": "0", "limit": str(size)}
+        return self._answer({"data": found[:size], "paging": paging}, self.list_status)
+
+
+@pytest.fixture
+async def provider(environment: pytest.MonkeyPatch) -> AsyncIterator[Listing]:
+    """A provider that also lists orders."""
+    stub = Listing()
+    server = TestServer(stub.application(), skip_url_asserts=True)
+    await server.start_server()
+    environment.setenv("CUADRE_MERCADOPAGO_URL", str(server.make_url("")).rstrip("/"))
+    yield stub
+    await server.close()
 
 
 def of(document: dict[str, Any], name: str, account: str | None = None) -> list[dict[str, Any]]:
@@ -69,7 +107,7 @@ async def test_all_is_well(cuadre: Cuadre, database: Database) -> None:
     names = [row["name"] for row in document["checks"]]
     assert names == [
         "settings", "accounts", "database", "schema", "signatures", "webhooks", "backlog", "quarantine",
-        "partitions", "discrepancies", "clock", "token",
+        "partitions", "discrepancies", "search", "clock", "token",
     ]  # fmt: skip
     assert "agree within" in of(document, "clock")[0]["found"]
     assert "PostgreSQL" in of(document, "database")[0]["found"]
@@ -280,3 +318,45 @@ async def test_what_cannot_be_read_fails_and_hides_nothing_else(cuadre: Cuadre, 
     document = await examined(cuadre, code=1)
     assert statuses(of(document, "discrepancies")) == {"fail"}
     assert statuses(of(document, "partitions")) == {"ok"}
+
+
+async def stored_lately(cuadre: Cuadre, provider: Listing, *kinds: str) -> None:
+    """One order of each type, created three hours ago and stored."""
+    created = (datetime.now(UTC) - timedelta(hours=3)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    for number, kind in enumerate(kinds):
+        order_id = f"{ORDER[:-1]}{number}"
+        dates = {"created_date": created, "last_updated_date": created}
+        provider.orders[order_id] = order_fixture("order-processed-qr") | dates | {"id": order_id, "type": kind}
+        assert (await cuadre("sync", order_id)).code == 0
+
+
+async def test_which_types_the_list_shows_is_unknown_until_there_are_orders(cuadre: Cuadre) -> None:
+    [row] = of(await examined(cuadre, code=0), "search", "default")
+    assert row["status"] == "ok"
+    assert row["found"] == "answers; whether it lists orders of type qr is unknown, none of the last week is stored"
+
+
+async def test_a_list_that_shows_every_type(cuadre: Cuadre, provider: Listing) -> None:
+    await stored_lately(cuadre, provider, "qr", "point", "online")
+    [row] = of(await examined(cuadre, code=0), "search")
+    assert (row["status"], row["found"]) == ("ok", "lists orders of type online, point and qr")
+
+
+async def test_a_list_that_leaves_out_qr_orders(cuadre: Cuadre, provider: Listing) -> None:
+    provider.hides = frozenset({"qr"})
+    await stored_lately(cuadre, provider, "qr", "point")
+    [row] = of(await examined(cuadre, code=0), "search")
+    assert row["status"] == "warn"
+    assert row["found"] == "lists orders of type point, none of type qr, of which some are stored"
+    assert row["advice"] == (
+        "orders of type qr that no notification announced are not found by the sweep; "
+        "the certificate does not cover them"
+    )
+
+
+async def test_a_search_that_is_refused_is_told_with_what_follows(cuadre: Cuadre, provider: Listing) -> None:
+    provider.list_status = 403
+    [row] = of(await examined(cuadre, code=0), "search")
+    assert row["status"] == "warn"
+    assert "403" in row["found"]
+    assert "not found by the sweep" in row["advice"]

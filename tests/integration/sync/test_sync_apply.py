@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from service.database.pool import Database
-from service.sync.apply import Look, apply_looks, judge_stored
+from service.sync.apply import Look, apply_looks
 from service.sync.claims import claim_one
+from service.sync.judging import judge_stored
 from service.sync.settle import Failure
 from tests.support.looking import claim, look, open_discrepancies, see
 from tests.support.orders import moment, order, order_id, paid_order, payment, payment_id, refund, refunded_order

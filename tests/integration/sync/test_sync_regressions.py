@@ -10,8 +10,9 @@ from aiohttp import web
 from service.database.pool import Database
 from service.intake.record import NotificationRecorder
 from service.mercadopago.account import Account
-from service.sync.apply import Look, apply_looks, judge_stored
+from service.sync.apply import Look, apply_looks
 from service.sync.claims import QUERIES, Lane, claim_due, claim_one, mark_order_due, release
+from service.sync.judging import judge_stored
 from service.sync.settle import Failure
 from tests.support.deliveries import delivery
 from tests.support.looking import claim, look, open_discrepancies, see

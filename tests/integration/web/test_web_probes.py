@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from service.database.embedded import EmbeddedPostgres
 from service.database.pool import Database
-from service.telemetry.metrics import DATABASE_GAUGES, REGISTRY
+from service.telemetry.metrics import REGISTRY, orders_due
 from service.web.health import HealthState
 from tests.integration.web.internal_port import InternalPort
 from tests.support.waiting import until
@@ -58,7 +58,7 @@ async def test_gauges_of_the_elected_process_show_once_registered(port: Internal
         async with port.client.get("/metrics") as answer:
             return await answer.text()
 
-    gauge = DATABASE_GAUGES[0]
+    gauge = orders_due
     assert "cuadre_orders_due" not in await scrape()
     REGISTRY.register(gauge)
     try:

@@ -90,6 +90,45 @@ def test_legacy_and_other_topics(query: str, name: str, topic: str, resource_id:
 @pytest.mark.parametrize(
     ("query", "body", "expected"),
     [
+        ("topic=merchant_order&id=36678900123", {"resource": "https://x/merchant_orders/36678900123"}, "MO36678900123"),
+        ("", {"resource": "https://api.example/merchant_orders/44?a=b", "topic": "merchant_order"}, "MO44"),
+        ("data.id=44&type=topic_merchant_order_wh", {"data": {"id": "44"}}, "MO44"),
+        ("type=topic_merchant_order_wh", {"data": {"id": 44}}, "MO44"),
+        ("topic=payment&id=118000000101", {"resource": "118000000101", "topic": "payment"}, "PY118000000101"),
+        ("topic=payment", {"resource": "https://api.example/v1/payments/118/"}, "PY118"),
+        ("", {"type": "payment", "action": "payment.created", "data": {"id": "118"}}, "PY118"),
+        ("data.id=118&type=payment", {"type": "payment", "data": {"id": "118"}}, "PY118"),
+        (f"data.id={'9' * 20}&type=payment", {}, f"PY{'9' * 20}"),
+        (f"data.id={'9' * 21}&type=payment", {}, None),
+        # One number has one name; the provider writes no leading zeros.
+        ("data.id=0118&type=payment", {}, None),
+        ("data.id=0&type=payment", {}, None),
+        (f"data.id={ORDER}&type=payment", {}, None),
+        (f"data.id={ORDER}&type=merchant_order", {}, None),
+        ("data.id=118&type=order", {}, None),
+        ("data.id=118&type=topic_chargebacks_wh", {}, None),
+        ("data.id=118&type=merchant_orders", {}, None),
+        ("id=118", {}, None),
+        ("type=payment", {}, None),
+    ],
+)  # fmt: skip
+def test_what_a_legacy_notice_leads_to_where_the_account_asks_for_it(
+    query: str, body: object, expected: str | None
+) -> None:
+    notification = read(query, body)
+    assert (notification.legacy_id, notification.order_id) == (expected, None)
+    assert notification.with_legacy_look().order_id == expected
+
+
+def test_an_orders_notification_leads_to_the_order_alone() -> None:
+    notification = read(f"data.id={ORDER}&type=order")
+    assert notification.legacy_id is None
+    assert notification.with_legacy_look() == notification
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "expected"),
+    [
         (f"data.id={ORDER}&id=2&resource=3", {"resource": "4", "data": {"id": "5"}}, ORDER),
         ("data.id=&data.id=7&data.id=8", {}, "7"),
         ("data.id=&id=2", {"data": {"id": "5"}}, "2"),

@@ -41,8 +41,13 @@ def test_rules_are_those_of_the_contract() -> None:
         "went_backwards",
         "currency_changed",
         "duplicate_sale",
+        "refund_unexplained",
+        "refund_missing",
+        "amount_differs_from_request",
+        "paid_after_cancel_asked",
+        "unknown_outcome",
     }
-    assert len(RULES) == 14
+    assert len(RULES) == 19
 
 
 @pytest.mark.parametrize("path", ORDER_SAMPLES, ids=lambda path: path.stem)

@@ -21,7 +21,7 @@ from service.mercadopago.errors import (
     UnreadableOrder,
 )
 from service.sync.claims import Claim
-from service.sync.settle import Failure, failure_of, settle_failure, settle_success
+from service.sync.settle import Failure, failure_of, settle_failure, settle_hint, settle_success
 
 NOW = datetime(2026, 9, 14, 12, tzinfo=UTC)
 
@@ -142,3 +142,15 @@ def test_provider_trouble_leaves_a_quarantine_alone_and_success_ends_it() -> Non
     success = settle_success("unchanged", NOW)
     assert (success.keeps_quarantine, success.quarantine_reason, success.caught_up) == (False, None, True)
     assert (success.attempts, success.troubles, success.failing_since, success.last_error) == (0, 0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("orders", "outcome", "told"),
+    [(("MO44",), "redirected", "MO44"), (("ORD1", "ORD2"), "redirected", "ORD1, ORD2"), ((), "not_applicable", "no")],
+)
+def test_a_payment_hint_is_served_for_good(orders: tuple[str, ...], outcome: str, told: str) -> None:
+    settlement = settle_hint(orders)
+    assert (settlement.outcome, settlement.caught_up, settlement.due_at) == (outcome, True, None)
+    assert told in (settlement.detail or "")
+    assert (settlement.attempts, settlement.troubles, settlement.failing_since) == (0, 0, None)
+    assert (settlement.last_error, settlement.quarantine_reason) == (None, None)

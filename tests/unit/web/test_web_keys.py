@@ -113,7 +113,7 @@ def test_where_keys_come_from(tmp_path: Path) -> None:
     assert follow_keys(load_settings({})).current.find("Bearer key") is None
     opened = follow_keys(load_settings({"CUADRE_INTERNAL_AUTH": "off"})).current.find(None)
     assert opened is not None
-    assert opened.scopes == {"read", "operate", "money"}
+    assert opened.scopes == {"read", "operate"}
     path = write(tmp_path, [{"name": "k", "sha256": digest("key"), "scopes": ["read"]}])
     keys = follow_keys(load_settings({"CUADRE_API_KEYS_FILE": str(path)}))
     assert keys.current.find("Bearer key") is not None
@@ -124,3 +124,40 @@ def test_where_keys_come_from(tmp_path: Path) -> None:
     assert keys.reload() is False
     with pytest.raises(UnusableFileError):
         follow_keys(load_settings({"CUADRE_API_KEYS_FILE": str(path)}))
+
+
+@pytest.mark.parametrize(("rate", "read"), [(None, 5.0), (0.5, 0.5), (7, 7.0), (1000, 1000.0)])
+def test_how_fast_a_key_may_command(tmp_path: Path, rate: float | None, read: float) -> None:
+    entry = {"name": "k", "sha256": digest("key"), "scopes": ["money"], "commands_per_second": rate}
+    (key,) = read_keys(write(tmp_path, [entry])).keys
+    assert key.commands_per_second == read
+    (key,) = read_keys(write(tmp_path, [{name: entry[name] for name in ("name", "sha256", "scopes")}])).keys
+    assert key.commands_per_second == 5.0
+
+
+@pytest.mark.parametrize("rate", [0, -1, 1000.1, True, "5", [], 1e400])
+def test_a_rate_that_is_none_is_a_mistake_of_the_file(tmp_path: Path, rate: Any) -> None:
+    entry = {"name": "k", "sha256": digest("key"), "scopes": ["money"], "commands_per_second": rate}
+    path = tmp_path / "keys.json"
+    path.write_text(json.dumps([entry]).replace("Infinity", "1e400"))
+    with pytest.raises(UnusableFileError) as caught:
+        read_keys(path)
+    assert caught.value.problems == ["keys[0].commands_per_second: must be a number above 0, up to 1000"]
+
+
+def test_an_open_port_still_knows_its_keys_and_moves_no_money_without_one(tmp_path: Path) -> None:
+    path = write(tmp_path, [{"name": name, "sha256": digest(name), "scopes": [name]} for name in ("read", "money")])
+    ring = follow_keys(load_settings({"CUADRE_API_KEYS_FILE": str(path), "CUADRE_INTERNAL_AUTH": "off"})).current
+    for header, name, scopes in (
+        (None, "anonymous", {"read", "operate"}),
+        ("Bearer wrong", "anonymous", {"read", "operate"}),
+        ("Bearer read", "read", {"read", "operate"}),
+        ("Bearer money", "money", {"read", "operate", "money"}),
+    ):
+        found = ring.find(header)
+        assert found is not None
+        assert found.name == name
+        assert set(found.scopes) == scopes
+    path.write_text("[")
+    with pytest.raises(UnusableFileError):
+        follow_keys(load_settings({"CUADRE_API_KEYS_FILE": str(path), "CUADRE_INTERNAL_AUTH": "off"}))

@@ -1,0 +1,146 @@
+"""The provider's list of one account, asked below everything else: only where the account's gate has room to spare."""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Protocol, TypeVar
+
+from service.audit.windows import PAGE_SIZE, Window
+from service.database.pool import Database
+from service.mercadopago.account import Account
+from service.mercadopago.client import Seller
+from service.mercadopago.errors import AccountRefused, BadRequest, MercadoPagoError, ProviderTrouble
+from service.mercadopago.listing import OrdersPage
+from service.mercadopago.pacing import BURST_SECONDS, AccountGate
+from service.sync.claims import QUERIES as SYNC_QUERIES
+from service.sync.gates import Gates
+
+# Of what an account may start at once, this part stays for the looks.
+SPARE_SHARE: Final = 0.25
+ROOM_SECONDS: Final = (0.25, 5.0)
+"""How long to wait before looking for room again: at least and at most."""
+
+_Answer = TypeVar("_Answer")
+
+
+class Searches(Protocol):
+    """What is asked of the provider: `MercadoPagoClient`, or a stand-in."""
+
+    async def search_orders(
+        self, account: Account, *, begin: datetime, end: datetime, page: int = 1, page_size: int = PAGE_SIZE
+    ) -> OrdersPage:
+        """One page of the list, in ascending order of creation. Raises `MercadoPagoError`."""
+        ...
+
+    async def who_am_i(self, account: Account) -> Seller:
+        """The token's seller, and the provider's clock. Raises `MercadoPagoError`."""
+        ...
+
+
+class AccountGoneError(Exception):
+    """The account is not configured any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """Two answers to what time it is: up to when orders may exist, and up to when time has passed for certain.
+
+    `reach` is the provider's clock, where it tells it; `certain` the earliest of the provider's, the database's and
+    this machine's. A clock that is wrong can make the certificate late, never early.
+    """
+
+    reach: datetime
+    certain: datetime
+
+
+class ProviderList:
+    """Asks for one account within its gate; every call is reported to the gate, as a look is."""
+
+    def __init__(
+        self, client: Searches, gates: Gates, account: str, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._client = client
+        self._gates = gates
+        self._account = account
+        self._clock = clock
+
+    async def now(self, database: Database, *, this_machine: datetime | None = None) -> Now:
+        """What time it is. Raises `MercadoPagoError` (a refused token among them), and what the database raises."""
+        theirs: datetime | None = None
+        try:
+            theirs = (await self._call(self._client.who_am_i)).provider_date
+        except AccountRefused as error:
+            # A token may be good for orders and not for this. The search will tell; the clock is not known then.
+            if error.status != 403:
+                raise
+        ours: datetime = await database.fetchval(SYNC_QUERIES.database_now)
+        ours = min(ours, this_machine or datetime.now(UTC))
+        reach = theirs or ours
+        return Now(reach, min(reach, ours))
+
+    async def search(self, window: Window, *, page_size: int = PAGE_SIZE) -> OrdersPage:
+        """The answer for one window. Raises `MercadoPagoError`, `AccountGoneError`."""
+
+        def ask(account: Account) -> Awaitable[OrdersPage]:
+            return self._client.search_orders(
+                account, begin=window.begin, end=window.end, page=window.page, page_size=page_size
+            )
+
+        return await self._call(ask)
+
+    async def _call(self, call: Callable[[Account], Awaitable[_Answer]]) -> _Answer:
+        account, gate = await self._room()
+        try:
+            answer = await call(account)
+        except AccountRefused:
+            # Whether the account has to pause is for the looks to find out: searching may be refused by itself. A gate
+            # that is shut stays so.
+            if gate.paused(self._clock()) is None:
+                gate.abandoned(self._clock())
+            else:
+                gate.refused(self._clock())
+            raise
+        except ProviderTrouble as error:
+            if error.status == 400:
+                # A search that is refused says nothing against looks.
+                gate.order_fault(self._clock())
+            else:
+                gate.trouble(self._clock(), error)
+            raise
+        except BadRequest as error:
+            if error.status == 0:
+                gate.abandoned(self._clock())
+            else:
+                gate.order_fault(self._clock())
+            raise
+        except MercadoPagoError:
+            gate.order_fault(self._clock())
+            raise
+        except BaseException:
+            gate.abandoned(self._clock())
+            raise
+        # The provider and the token are well. `succeeded` would also say that orders can be read, which is not known.
+        gate.order_fault(self._clock())
+        return answer
+
+    async def _room(self) -> tuple[Account, AccountGate]:
+        """Waits until the looks leave something over; a shut gate's probe is taken when it is due, as by a look."""
+        while True:
+            account, gate = self._gates.account(self._account), self._gates.gate(self._account)
+            if account is None or gate is None:
+                raise AccountGoneError(self._account)
+            now = self._clock()
+            if gate.room(now).known >= _needed(gate, now):
+                gate.take(now, known=1)
+                return account, gate
+            shortest, longest = ROOM_SECONDS
+            await asyncio.sleep(min(longest, max(shortest, gate.next_change(now) or 0.0)))
+
+
+def _needed(gate: AccountGate, now: float) -> int:
+    if gate.paused(now) is not None:
+        return 1
+    return max(1, math.ceil(gate.rate_per_second * BURST_SECONDS * SPARE_SHARE))

@@ -1,0 +1,77 @@
+"""Writing one order anew from a fresh answer, through the one write path.
+
+A look at an order whose rows were changed behind our back would find its answer unchanged (the stored hash says so) or
+older (the stored time says so). Both are cleared right before the answer is applied, so that it makes a new version
+with the cause `repair`, and payments, refunds, discrepancies and events follow as ever.
+"""
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from typing import Final
+
+from service.audit.fresh import FreshReader
+from service.audit.runs import QUERIES
+from service.database.pool import ITEM_FAULT, Database
+from service.sync.apply import Look, apply_looks, with_failure
+from service.sync.claims import Claim, claim_one, mark_order_due, release
+from service.sync.look import look_at
+from service.sync.policies import AccountPolicies, account_policies
+from service.sync.report import report
+from service.sync.settle import Failure
+
+CAUSE: Final = "repair"
+LEASE_SECONDS: Final = 30.0
+# Somebody else's look holds the order for a moment; a worker that died holds it for its lease.
+WAIT_SECONDS: Final = 45.0
+POLL_SECONDS: Final = 0.1
+
+
+async def write_anew(
+    database: Database, reader: FreshReader, order_id: str, account_name: str, *, wait_seconds: float = WAIT_SECONDS
+) -> str | None:
+    """Stores the order as the provider has it now. None after it was written; else one line that says why it was not.
+
+    Raises what the database raises, and what `FreshReader.turn` raises.
+    """
+    account = reader.account(account_name)
+    claim = await _claim(database, order_id, account_name, wait_seconds)
+    if claim is None:
+        return "another process holds the order"
+    claim = replace(claim, cause=CAUSE, notification_id=None)
+    try:
+        gate = await reader.turn(account)
+        look = await look_at(reader.client, account, claim, gate, reader.clock)
+        if look.read is not None:
+            await database.execute(QUERIES.clear_for_repair, order_id, claim.claimed_at)
+        return await _apply(database, look, account_policies(lambda _name: account))
+    except BaseException:
+        # Interrupted, or the database went away: give it back rather than have it wait for the lease's end.
+        with contextlib.suppress(Exception):
+            await release(database, [claim])
+        raise
+
+
+async def _apply(database: Database, look: Look, policies: AccountPolicies) -> str | None:
+    try:
+        [outcome] = await apply_looks(database, [look], **policies)
+    except ITEM_FAULT as error:
+        failure = Failure("unstorable", type(error).__name__, counts=True)
+        [outcome] = await apply_looks(database, [with_failure(look, failure)], **policies)
+    report(outcome)
+    if outcome.applied is None:
+        return f"{outcome.settlement.outcome}: {outcome.settlement.detail}"
+    return None
+
+
+async def _claim(database: Database, order_id: str, account: str, wait_seconds: float) -> Claim | None:
+    deadline = asyncio.get_running_loop().time() + wait_seconds
+    while (claim := await claim_one(database, order_id, lease_seconds=LEASE_SECONDS)) is None:
+        if await database.fetchval(QUERIES.has_sync_row, order_id) is not True:
+            # Its line was lost: without one, nobody would ever look at the order again.
+            await mark_order_due(database, order_id, account)
+            continue
+        if asyncio.get_running_loop().time() >= deadline:
+            return None
+        await asyncio.sleep(POLL_SECONDS)
+    return claim

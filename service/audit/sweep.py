@@ -1,0 +1,214 @@
+"""The standing sweep: searches each account's list for orders that nobody told us of, and certifies what is complete.
+
+One process at a time leads it. Every few minutes it reads the list of an account from a while before its position up
+to now, because new orders appear in the list late. What is unknown or older here is marked due in the same commit that
+moves the position; the worker does the rest. So a `kill -9` anywhere leaves a position before which all is dealt with.
+It asks only where the looks leave room, and waits while many of them are due.
+"""
+
+import asyncio
+import random
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from service.audit.completeness import LAG, QUERIES, certify, compare
+from service.audit.listing import AccountGoneError, Now, ProviderList, Searches
+from service.audit.windows import ListBrokenError, Walk, Window, earliest_begin, to_the_hour
+from service.database.leases import resign, try_lead
+from service.database.pool import UNAVAILABLE, Database
+from service.mercadopago.errors import MercadoPagoError
+from service.mercadopago.listing import OrdersPage
+from service.mercadopago.pacing import backoff_seconds
+from service.sync.gates import Gates
+from service.telemetry import metrics
+
+LEADER: Final = "sweep"
+LEASE_SECONDS: Final = 45.0
+TURN_SECONDS: Final = 5.0
+EVERY_SECONDS: Final = 300.0
+OVERLAP: Final = timedelta(hours=2)
+LOOKBACK: Final = timedelta(hours=48)
+DUE_LIMIT: Final = 2000
+BACKOFF_SECONDS: Final = (1.0, 900.0)
+
+log = structlog.get_logger(__name__)
+
+
+class Sweep:
+    """Runs in every process that works; only the elected one sweeps.
+
+    `gates` are the worker's: looks and searches share an account's rate. `every_seconds` lies between two readings of
+    an account; `overlap` is read again each time; `lookback` is where a new account begins; `lag` after its end an hour
+    may be certified. While `due_limit` orders of the account are due, its sweep waits. `beat` is called whenever the
+    loop makes progress, `on_marked` after a commit that marked orders due.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        client: Searches,
+        gates: Gates,
+        holder: str,
+        *,
+        every_seconds: float = EVERY_SECONDS,
+        turn_seconds: float = TURN_SECONDS,
+        overlap: timedelta = OVERLAP,
+        lookback: timedelta = LOOKBACK,
+        lag: timedelta = LAG,
+        due_limit: int = DUE_LIMIT,
+        beat: Callable[[], None] = lambda: None,
+        on_marked: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self._database = database
+        self._client = client
+        self._gates = gates
+        self._holder = holder
+        self._every_seconds = every_seconds
+        self._turn_seconds = turn_seconds
+        self._overlap = overlap
+        self._lookback = lookback
+        self._lag = lag
+        self._due_limit = due_limit
+        self._beat = beat
+        self._on_marked = on_marked
+        self._clock = clock
+        self._random = random
+        self._next: dict[str, float] = {}
+        self._failures: Counter[str] = Counter()
+        self._rounds: dict[str, asyncio.Task[None]] = {}
+        self._shown: defaultdict[str, set[str]] = defaultdict(set)
+
+    async def run(self) -> None:
+        """Until cancelled; rounds that are under way end with it, and are resumed by whoever leads next."""
+        try:
+            while True:
+                self._beat()
+                try:
+                    leads = await try_lead(self._database, LEADER, self._holder, LEASE_SECONDS)
+                except UNAVAILABLE as error:
+                    # The lease may be another's by now.
+                    log.debug("sweep_waits", error=type(error).__name__)
+                    leads = False
+                if leads:
+                    self._begin_rounds()
+                else:
+                    await self._end_rounds()
+                await asyncio.sleep(self._turn_seconds)
+        finally:
+            await self._end_rounds()
+
+    async def resign(self) -> None:
+        """Lets another process take over at once. Call it when `run` has ended."""
+        await resign(self._database, LEADER, self._holder)
+
+    def _begin_rounds(self) -> None:
+        now = self._clock()
+        for name in list(self._gates):
+            account = self._gates.account(name)
+            if account is None or account.access_token is None or name in self._rounds:
+                continue
+            if now >= self._next.get(name, now):
+                task = asyncio.create_task(self._round(name), name=f"sweep {name}")
+                self._rounds[name] = task
+                task.add_done_callback(lambda _, name=name: self._rounds.pop(name, None))  # type: ignore[misc]  # mypy cannot infer a lambda's default
+
+    async def _end_rounds(self) -> None:
+        rounds = list(self._rounds.values())
+        for task in rounds:
+            task.cancel()
+        await asyncio.gather(*rounds, return_exceptions=True)
+
+    async def _round(self, name: str) -> None:
+        """One reading of one account's list; sets when the next one is."""
+        started = self._clock()
+        wait: float | None = None
+        try:
+            await self.sweep_once(name)
+        except AccountGoneError:
+            log.debug("sweep_account_gone", account=name)
+        except (MercadoPagoError, ListBrokenError) as error:
+            wait = await self._failed(name, error)
+        except UNAVAILABLE as error:
+            log.debug("sweep_waits", account=name, error=type(error).__name__)
+            wait = self._turn_seconds
+        except Exception:
+            # One account's bad round must not end what the others rely on.
+            log.exception("sweep_failed", account=name)
+        else:
+            self._failures[name] = 0
+        self._next[name] = started + self._every_seconds if wait is None else self._clock() + wait
+
+    async def _failed(self, name: str, error: MercadoPagoError | ListBrokenError) -> float:
+        """Keeps why; the seconds until the next try."""
+        self._failures[name] += 1
+        what = f"{error.outcome}: {error}" if isinstance(error, MercadoPagoError) else f"list: {error}"
+        if self._failures[name] == 1:
+            log.warning("sweep_interrupted", account=name, error=what, advice="it goes on by itself when this ends")
+        try:
+            await self._database.execute(QUERIES.note_sweep_failure, name, what)
+        except UNAVAILABLE as unavailable:
+            log.debug("sweep_waits", account=name, error=type(unavailable).__name__)
+        return backoff_seconds(self._failures[name], *BACKOFF_SECONDS, self._random())
+
+    async def sweep_once(self, name: str) -> None:
+        """Reads the account's list once up to now, then settles the hours that are over.
+
+        Raises `MercadoPagoError`, `ListBrokenError`, `AccountGoneError`, and what the database raises. Whatever it
+        raises, the position stands before all that was not dealt with.
+        """
+        listing = ProviderList(self._client, self._gates, name, clock=self._clock)
+        now = await listing.now(self._database)
+        await self._read(listing, name, now)
+
+        async def count(window: Window) -> OrdersPage:
+            return await listing.search(window, page_size=1)
+
+        marked = await certify(
+            self._database, name, listing.search, now.certain, count=count, lag=self._lag, shown=self._shown[name]
+        )
+        if marked:
+            self._on_marked()
+
+    async def _read(self, listing: ProviderList, name: str, now: Now) -> None:
+        start = to_the_hour(now.certain - self._lookback)
+        async with self._database.transaction() as connection:
+            position: datetime = await connection.fetchval(QUERIES.begin_sweep, name, start)
+            await connection.execute(QUERIES.begin_certificate, name, start)
+        begin = max(min(position, now.certain) - self._overlap, earliest_begin(now.certain))
+        walk = Walk(begin, now.reach)
+        while (window := walk.window) is not None:
+            await self._wait_for_looks(name)
+            page = await listing.search(window)
+            await self._record(name, walk, page, window, now)
+        if walk.broken is not None:
+            raise ListBrokenError(walk.broken)
+
+    async def _record(self, name: str, walk: Walk, page: OrdersPage, window: Window, now: Now) -> None:
+        orders = walk.read(page)
+        self._shown[name] |= {order.type for order in orders if order.type is not None}
+        async with self._database.transaction() as connection:
+            found = Counter((await compare(connection, orders, mark_for=name)).values())
+            await connection.execute(
+                QUERIES.move_sweep, name, min(walk.position, now.certain), window.page, len(orders), found["unknown"],
+                found["stale"],
+            )  # fmt: skip
+        for what, number in found.items():
+            metrics.sweep_orders_total.labels(what).inc(number)
+        if found["unknown"] or found["stale"]:
+            log.info("sweep_found", account=name, unknown=found["unknown"], stale=found["stale"], listed=len(orders))
+            self._on_marked()
+
+    async def _wait_for_looks(self, name: str) -> None:
+        """What was found before is looked at first: the queue of one account does not grow without bound."""
+        while True:
+            due: int = await self._database.fetchval(QUERIES.count_due, name, self._due_limit)
+            if due < self._due_limit or self._gates.account(name) is None:
+                return
+            await asyncio.sleep(self._turn_seconds)

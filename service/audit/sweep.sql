@@ -1,0 +1,245 @@
+-- Searches through the provider's list, and the certificate of completeness that they allow.
+
+-- name: begin_sweep
+-- Where an account's standing sweep stands; begins it at `$2` where there is none. It has no bounds, hence one row.
+with begun as (
+    insert into cuadre.sweeps (account, kind, from_at, to_at, position_at, started_at, moved_at)
+    values ($1, 'sweep', '-infinity', 'infinity', $2, now(), now())
+    on conflict (account, kind, from_at, to_at) do nothing
+    returning position_at
+)
+select position_at from begun
+union all
+select position_at
+from cuadre.sweeps
+where account = $1 and kind = 'sweep' and from_at = '-infinity' and to_at = 'infinity';
+
+-- name: move_sweep
+-- The orders of a page are dealt with: counts them, and moves the position, which never goes back.
+update cuadre.sweeps set
+    position_at = greatest(position_at, $2),
+    page = $3,
+    listed = listed + $4,
+    unknown = unknown + $5,
+    stale = stale + $6,
+    moved_at = now(),
+    last_error = null
+where account = $1 and kind = 'sweep';
+
+-- name: note_sweep_failure
+-- Why the sweep of an account does not get on; its certificate says so, too.
+with noted as (
+    update cuadre.sweeps set last_error = $2 where account = $1 and kind = 'sweep'
+)
+update cuadre.completeness set last_error = $2 where account = $1;
+
+-- name: count_due
+-- How many known orders of an account wait for their look, up to `$2`.
+select count(*)
+from (
+    select from cuadre.sync
+    where account = $1 and (trust > 0) = true and due_at <= now()
+    limit $2
+) as due;
+
+-- name: compare_listed
+-- Which of the listed orders are unknown here, or stored as of an earlier change. Changes nothing.
+with listed as (
+    select order_id, max(updated_at) as updated_at
+    from unnest($1::text[], $2::timestamptz[]) as l(order_id, updated_at)
+    group by order_id
+)
+select
+    l.order_id,
+    case
+        when o.order_id is null then 'unknown'
+        when l.updated_at is not null and (o.updated_at is null or o.updated_at < l.updated_at) then 'stale'
+        else 'known'
+    end as found
+from listed as l
+left join cuadre.orders as o on o.order_id = l.order_id
+order by l.order_id;
+
+-- name: mark_listed
+-- The same, and marks the unknown and the older ones due: the provider itself listed them for the account, so they are
+-- trusted like a verified notification. What waits for a look already keeps its place. What is in quarantine is tried
+-- again every six hours at most: that the list shows it does not make it readable.
+with listed as (
+    select order_id, max(updated_at) as updated_at
+    from unnest($2::text[], $3::timestamptz[]) as l(order_id, updated_at)
+    group by order_id
+),
+compared as materialized (
+    select
+        l.order_id,
+        case
+            when o.order_id is null then 'unknown'
+            when l.updated_at is not null and (o.updated_at is null or o.updated_at < l.updated_at) then 'stale'
+            else 'known'
+        end as found
+    from listed as l
+    left join cuadre.orders as o on o.order_id = l.order_id
+),
+owed as (
+    select c.order_id
+    from compared as c
+    left join cuadre.sync as s on s.order_id = c.order_id
+    where c.found <> 'known'
+      and (
+          s.order_id is null
+          or not (
+              s.trust > 0 and coalesce(s.due_at <= now(), false) and coalesce(s.leased_until <= now(), true)
+              or s.quarantined_at is not null
+              and greatest(s.quarantined_at, s.marked_at) > now() - interval '6 hours'
+          )
+      )
+),
+marked as (
+    insert into cuadre.sync as s (
+        order_id, account, trust, requested, requested_trusted, due_at, cause, marked_at
+    )
+    select order_id, $1, 1, 1, 1, now(), 'sweep', now()
+    from owed
+    order by order_id
+    on conflict (order_id) do update set
+        account = case when s.trust < 2 then excluded.account else s.account end,
+        trust = greatest(s.trust, excluded.trust),
+        requested = s.requested + 1,
+        requested_trusted = s.requested + 1,
+        due_at = least(s.due_at, now()),
+        cause = 'sweep',
+        notification_id = null,
+        marked_at = now()
+)
+select order_id, found from compared order by order_id;
+
+-- name: begin_backfill
+-- Where a backfill of an account and range stands: where a killed one stood; a finished one begins anew.
+insert into cuadre.sweeps as s (account, kind, from_at, to_at, position_at, started_at, moved_at)
+values ($1, 'backfill', $2, $3, $2, now(), now())
+on conflict (account, kind, from_at, to_at) do update set
+    position_at = case when s.finished_at is null then s.position_at else excluded.position_at end,
+    page = 1,
+    listed = case when s.finished_at is null then s.listed else 0 end,
+    unknown = case when s.finished_at is null then s.unknown else 0 end,
+    stale = case when s.finished_at is null then s.stale else 0 end,
+    started_at = case when s.finished_at is null then s.started_at else now() end,
+    last_error = case when s.finished_at is null then s.last_error end,
+    finished_at = null
+returning position_at;
+
+-- name: move_backfill
+-- The orders of a page are stored, or their failure is noted.
+update cuadre.sweeps set
+    position_at = greatest(position_at, $4),
+    page = $5,
+    listed = listed + $6,
+    unknown = unknown + $7,
+    stale = stale + $8,
+    moved_at = now(),
+    last_error = coalesce($9, last_error)
+where account = $1 and kind = 'backfill' and from_at = $2 and to_at = $3;
+
+-- name: note_backfill_failure
+-- Why a backfill ended before its time.
+update cuadre.sweeps set last_error = $4
+where account = $1 and kind = 'backfill' and from_at = $2 and to_at = $3;
+
+-- name: finish_backfill
+-- The whole range was listed.
+update cuadre.sweeps set finished_at = now(), moved_at = now()
+where account = $1 and kind = 'backfill' and from_at = $2 and to_at = $3;
+
+-- name: begin_certificate
+-- The certificate of a new account: nothing is certain yet.
+insert into cuadre.completeness (account, complete_since, complete_until, checked_at)
+values ($1, $2, $2, now())
+on conflict (account) do nothing;
+
+-- name: read_certificate
+-- One account's certificate.
+select account, complete_since, complete_until, checked_at, blocked_by, last_error, blind_types
+from cuadre.completeness
+where account = $1;
+
+-- name: read_certificates
+-- All of them: for the API and the gauges.
+select account, complete_since, complete_until, checked_at, blocked_by, last_error, blind_types
+from cuadre.completeness
+order by account;
+
+-- name: read_stored_of_hour
+-- Stored orders that were created from `$2` to before `$3`: the list should show them. Nothing changes before it is
+-- created, so the index by change leads to them.
+select order_id, type
+from cuadre.orders
+where account = $1 and updated_at >= $2 and created_at >= $2 and created_at < $3
+order by order_id;
+
+-- name: settle_hour
+-- What a complete pass over the hour from `$2` to `$3` allows. A certificate that stands elsewhere by now is left alone:
+-- somebody else has settled that hour.
+update cuadre.completeness as c set
+    complete_until = case when $4 then $3 else c.complete_until end,
+    checked_at = now(),
+    blocked_by = $5::text[],
+    last_error = $6,
+    blind_types = (
+        select coalesce(array_agg(distinct t.type order by t.type), '{}')
+        from unnest(c.blind_types || $7::text[]) as t(type)
+    )
+where c.account = $1 and c.complete_until = $2
+returning c.complete_until;
+
+-- name: forget_failure
+-- The sweep works again, and no hour is to be settled yet.
+update cuadre.completeness set last_error = null
+where account = $1 and last_error is not null and blocked_by = '{}';
+
+-- name: extend_certificate
+-- A clean backfill reaches from `$2` to the certificate's begin or beyond. `$4`: types that the list showed in it.
+update cuadre.completeness as c set
+    complete_since = $2,
+    blind_types = (
+        select coalesce(array_agg(distinct t.type order by t.type), '{}')
+        from (
+            select unnest(c.blind_types) as type
+            union
+            select o.type
+            from cuadre.orders as o
+            where o.account = $1 and o.updated_at >= $2 and o.created_at >= $2 and o.created_at < c.complete_since
+              and o.type <> all($4::text[])
+        ) as t
+        where t.type is not null
+    )
+where c.account = $1 and c.complete_since > $2 and c.complete_since <= $3
+returning c.complete_since;
+
+-- name: renew_blind_types
+-- A clean backfill has listed all that the certificate speaks of, from `$2` to `$3`: what it says of types is known
+-- anew. `$4`: types that the list showed.
+update cuadre.completeness as c set
+    blind_types = (
+        select coalesce(array_agg(distinct o.type order by o.type), '{}')
+        from cuadre.orders as o
+        where o.account = $1 and o.updated_at >= c.complete_since and o.created_at >= c.complete_since
+          and o.created_at < c.complete_until and o.type <> all($4::text[])
+    )
+where c.account = $1 and c.complete_since >= $2 and c.complete_until <= $3;
+
+-- name: read_samples_of_types
+-- The latest stored orders of each type and account that were created within a week and not within the last hour: the
+-- doctor looks whether the list shows them.
+select account, type, order_id, created_at
+from (
+    select
+        account, type, order_id, created_at,
+        row_number() over (partition by account, type order by created_at desc, order_id) as place
+    from cuadre.orders
+    where account = any($1::text[])
+      and updated_at >= now() - interval '7 days'
+      and created_at between now() - interval '7 days' and now() - interval '1 hour'
+      and type in ('qr', 'point', 'online')
+) as latest
+where place <= 3
+order by account, type, place;

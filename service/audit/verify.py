@@ -1,0 +1,228 @@
+"""Comparing stored orders with the provider, one by one.
+
+A run (`service.audit.runs`) can be interrupted anywhere, by `kill -9` too, and gone on with: that costs a page of
+orders at most. A difference is believed when the stored row did not move while it was found: an order that changes
+meanwhile, or that a look is under way for, is read and compared again.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Final
+
+from service.audit.compare import (
+    PAID_STATUSES,
+    PARTS,
+    Difference,
+    Drift,
+    StoredState,
+    compare,
+    compare_payment,
+    is_older,
+)
+from service.audit.fresh import FreshReader, NoAnswer, NotAsked, map_bounded
+from service.audit.repair import write_anew
+from service.audit.runs import QUERIES, Run, Verdict, commit_page, finish, keep
+from service.database.pool import Database
+from service.sync.positions import RETRY_SECONDS, assign_positions
+
+PAGE: Final = 100
+# GET is documented for orders younger than three months (fact sheet of the Orders API, §1).
+DOCUMENTED_AGE: Final = timedelta(days=90)
+# An order that moves again and again while it is compared is believed to differ after so many looks.
+MOST_LOOKS: Final = 6
+UNDER_WAY_SECONDS: Final = 5.0
+POLL_SECONDS: Final = 0.05
+_POSITION_ATTEMPTS = 50
+
+
+@dataclass(slots=True)
+class Remarks:
+    """What this process saw of a run beside its findings.
+
+    `not_asked` counts orders by why their account could not be asked; `unrepaired` says why, by order id.
+    """
+
+    by_payments: int = 0
+    not_asked: Counter[str] = field(default_factory=Counter)
+    unrepaired: dict[str, str] = field(default_factory=dict)
+
+
+class Verification:
+    """Carries out runs, `at_once` orders at a time. `on_checked` is told how many more are done, after each commit."""
+
+    def __init__(
+        self,
+        database: Database,
+        reader: FreshReader,
+        *,
+        at_once: int,
+        page: int = PAGE,
+        under_way_seconds: float = UNDER_WAY_SECONDS,
+        on_checked: Callable[[int], None] = lambda number: None,
+    ) -> None:
+        self._database = database
+        self._reader = reader
+        self._at_once = at_once
+        self._page = page
+        self._under_way_seconds = under_way_seconds
+        self._on_checked = on_checked
+        self.remarks = Remarks()
+
+    async def carry_out(self, run: Run) -> Run:
+        """Compares what is left of the run, and ends it.
+
+        Raises `TakenOver`, `ProviderAway`, and what the database raises: the run then stays where it is.
+        """
+        pages = self._drawn(run) if run.by_chance else self._in_order(run)
+        async for ids in pages:
+            states = (await self._read(ids)).values()
+            verdicts = await map_bounded(partial(self._verdict, run), states, self._at_once)
+            run = await commit_page(self._database, run, ids, verdicts)
+            self._remark(verdicts)
+            if any(verdict.repaired for verdict in verdicts):
+                await _number_events(self._database)
+            self._on_checked(len(ids))
+        return await finish(self._database, run)
+
+    async def _in_order(self, run: Run) -> AsyncIterator[list[str]]:
+        cursor = run.cursor
+        while rows := await self._database.fetch(
+            QUERIES.next_orders, cursor, run.account, run.since, run.started_at, self._page
+        ):
+            ids = [row["order_id"] for row in rows]
+            cursor = ids[-1]
+            yield ids
+
+    async def _drawn(self, run: Run) -> AsyncIterator[list[str]]:
+        """What is left of a sample is drawn anew: an order may then be compared twice in a run, never in one call."""
+        left = run.to_check - run.checked
+        rows = await self._database.fetch(QUERIES.sample_orders, left, run.account, run.since) if left > 0 else []
+        for first in range(0, len(rows), self._page):
+            yield [row["order_id"] for row in rows[first : first + self._page]]
+
+    async def _read(self, order_ids: Sequence[str]) -> dict[str, StoredState]:
+        """The orders' rows, all of one moment."""
+        async with (
+            self._database.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            orders = {row["order_id"]: dict(row) for row in await connection.fetch(QUERIES.read_orders, order_ids)}
+            parts: dict[str, dict[str, list[dict[str, object]]]] = {
+                order_id: {table: [] for table, _ in PARTS} for order_id in orders
+            }
+            for table, _ in PARTS:
+                for row in await connection.fetch(QUERIES[f"read_{table}"], list(orders)):
+                    parts[row["order_id"]][table].append(dict(row))
+        return {order_id: StoredState(order, order["payload"], parts[order_id]) for order_id, order in orders.items()}
+
+    async def _verdict(self, run: Run, state: StoredState) -> Verdict:
+        order_id, account = state.order_id, state.account
+        try:
+            difference = await self._difference(state)
+            if difference is None:
+                return Verdict(order_id, account, "equal")
+            found = Verdict(order_id, account, difference.kind, difference.drifts)
+            if not run.repair:
+                return found
+            # Written down before it is mended: an interruption between the two must not lose what was wrong.
+            await keep(self._database, run, [found])
+            return await self._repaired(found)
+        except NotAsked as error:
+            return Verdict(order_id, account, "not_asked", reason=str(error))
+        except NoAnswer as error:
+            if error.status == 404 and _is_beyond_documented_age(state):
+                return await self._by_payments(state, error)
+            return Verdict(order_id, account, "unanswered", reason=str(error))
+
+    async def _difference(self, state: StoredState) -> Difference | None:
+        """The difference that stands while nothing moves; None where there is none."""
+        read = await self._reader.order(state.account, state.order_id)
+        asked_again = False
+        for _ in range(MOST_LOOKS):
+            difference = compare(state, read)
+            if difference is None:
+                return None
+            if is_older(state, read) and not asked_again:
+                # A replica of the provider's that lags, perhaps.
+                asked_again = True
+            else:
+                later = await self._after_looks(state)
+                if later is None or later.claimed_at == state.claimed_at:
+                    return difference
+                state = later
+            read = await self._reader.order(state.account, state.order_id)
+        return compare(state, read)
+
+    async def _after_looks(self, state: StoredState) -> StoredState | None:
+        """The order as it is stored once a look that is under way has ended, if that is soon."""
+        deadline = asyncio.get_running_loop().time() + self._under_way_seconds
+        while True:
+            later = (await self._read([state.order_id])).get(state.order_id)
+            if later is None or later.claimed_at != state.claimed_at or not later.order["look_under_way"]:
+                return later
+            if asyncio.get_running_loop().time() >= deadline:
+                return later
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _repaired(self, found: Verdict) -> Verdict:
+        """After the repair the order is compared again, as any other."""
+        reason: str | None
+        try:
+            reason = await write_anew(self._database, self._reader, found.order_id, found.account)
+            again = (await self._read([found.order_id])).get(found.order_id)
+            if reason is None and again is not None and await self._difference(again) is not None:
+                reason = "it still differs after it was written anew"
+        except (NotAsked, NoAnswer) as error:
+            reason = str(error)
+        return Verdict(
+            found.order_id, found.account, found.outcome, found.drifts, reason=reason, repaired=reason is None
+        )
+
+    async def _by_payments(self, state: StoredState, gone: NoAnswer) -> Verdict:
+        """An order that is older than GET is documented for, by its payments in the Payments API."""
+        order_id, account = state.order_id, state.account
+        paid = [
+            payment
+            for payment in state.parts["payments"]
+            if payment["reference_id"] and payment["status"] in PAID_STATUSES and payment["vanished_at"] is None
+        ]
+        if not paid:
+            return Verdict(order_id, account, "unanswered", reason=f"{gone}; it has no payment to ask for instead")
+        drifts: list[Drift] = []
+        try:
+            for payment in paid:
+                document = await self._reader.payment(account, str(payment["reference_id"]))
+                drifts += compare_payment(payment, document)
+        except NotAsked as error:
+            return Verdict(order_id, account, "not_asked", reason=str(error))
+        except NoAnswer as error:
+            return Verdict(order_id, account, "unanswered", reason=f"{gone}; its payment: {error}")
+        if not drifts:
+            return Verdict(order_id, account, "equal", by_payments=True)
+        reason = "the order itself is answered no more, so it cannot be written anew"
+        return Verdict(order_id, account, "drift", tuple(drifts), reason, by_payments=True)
+
+    def _remark(self, verdicts: Sequence[Verdict]) -> None:
+        for verdict in verdicts:
+            self.remarks.by_payments += verdict.by_payments
+            if verdict.outcome == "not_asked" and verdict.reason:
+                self.remarks.not_asked[verdict.reason] += 1
+            elif verdict.drifts and verdict.reason:
+                self.remarks.unrepaired[verdict.order_id] = verdict.reason
+
+
+def _is_beyond_documented_age(state: StoredState) -> bool:
+    created_at: datetime | None = state.order["created_at"]
+    return created_at is not None and datetime.now(UTC) - created_at > DOCUMENTED_AGE
+
+
+async def _number_events(database: Database) -> None:
+    """Followers of the events feed see the repairs at once, whether or not a service runs."""
+    for _ in range(_POSITION_ATTEMPTS):
+        if await assign_positions(database):
+            return
+        await asyncio.sleep(RETRY_SECONDS)

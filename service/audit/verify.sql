@@ -1,0 +1,202 @@
+-- Comparing what is stored with what the provider answers: runs, what they found, and the rows that they compare. A
+-- line that ends in `-- if NAME` stands only where NAME is given (service/web/statements.py).
+
+-- name: find_verification
+-- The latest run that was asked for in these words: the same call goes on with it where it was interrupted.
+select
+    verification_id, kind, account, repair, since, started_at, moved_at, finished_at, cursor, to_check, checked, equal,
+    drifted, repaired, unanswered, moved_at > clock_timestamp() - make_interval(hours => $5) as is_recent
+from cuadre.verifications
+where kind = $1 and account is not distinct from $2 and repair = $3 and since is not distinct from $4
+order by verification_id desc
+limit 1;
+
+-- name: count_orders
+-- How many stored orders a run has before it.
+select count(*)
+from cuadre.orders
+where ($1::text is null or account = $1)
+  and ($2::timestamptz is null or updated_at >= $2 or fetched_at >= $2 or changed_at >= $2);
+
+-- name: begin_verification
+-- A new run.
+insert into cuadre.verifications (kind, account, repair, since, started_at, moved_at, to_check)
+values ($1, $2, $3, $4, clock_timestamp(), clock_timestamp(), $5)
+returning
+    verification_id, kind, account, repair, since, started_at, moved_at, finished_at, cursor, to_check, checked, equal,
+    drifted, repaired, unanswered;
+
+-- name: next_orders
+-- The next orders of a run, in the order of their ids. Orders first seen after its start are left to the next run, or
+-- it would never end beside a busy till; a first sight in the future is nobody's, and is no way to hide.
+select order_id
+from cuadre.orders
+where order_id > $1
+  and ($2::text is null or account = $2)
+  and ($3::timestamptz is null or updated_at >= $3 or fetched_at >= $3 or changed_at >= $3)
+  and (first_seen_at <= $4 or first_seen_at > clock_timestamp())
+order by order_id
+limit $5;
+
+-- name: sample_orders
+-- Some orders by chance. Of a large table a share of its pages is read, several times what is wanted.
+select order_id
+from cuadre.orders tablesample system ((
+    select case when $2::text is null and $3::timestamptz is null
+        then least(100, 100 * (20 * $1::bigint + 2000) / greatest(c.reltuples, 1)) else 100 end
+    from pg_class as c
+    where c.oid = 'cuadre.orders'::regclass
+))
+where ($2::text is null or account = $2)
+  and ($3::timestamptz is null or updated_at >= $3 or fetched_at >= $3 or changed_at >= $3)
+order by random()
+limit $1::bigint;
+
+-- name: read_orders
+-- The orders' rows as they are stored, and whether a look at each is under way or was asked for just now.
+select
+    o.*,
+    coalesce(s.leased_until > now() or s.due_at between now() - interval '10 seconds' and now(), false)
+        as look_under_way
+from cuadre.orders as o
+left join cuadre.sync as s on s.order_id = o.order_id
+where o.order_id = any($1::text[])
+order by o.order_id;
+
+-- name: read_payments
+-- The payments of these orders.
+select * from cuadre.payments where order_id = any($1::text[]);
+
+-- name: read_refunds
+-- The refunds of these orders.
+select * from cuadre.refunds where order_id = any($1::text[]);
+
+-- name: read_chargebacks
+-- The chargebacks of these orders.
+select * from cuadre.chargebacks where order_id = any($1::text[]);
+
+-- name: read_cash_outs
+-- The cash-outs of these orders.
+select * from cuadre.cash_outs where order_id = any($1::text[]);
+
+-- name: advance_verification
+-- A page is done: the run moves on from where this process read it. No row: another process goes on with the run.
+update cuadre.verifications set
+    cursor = $4, checked = checked + $5, unanswered = unanswered + $6, moved_at = clock_timestamp()
+where verification_id = $1 and cursor = $2 and checked = $3 and finished_at is null
+returning verification_id;
+
+-- name: keep_drifts
+-- What was found, one row a field; found again after an interruption it stays one row.
+insert into cuadre.drifts as d (verification_id, order_id, account, field, stored, provider, found_at)
+select $1, order_id, account, field, stored, provider, clock_timestamp()
+from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) as f(order_id, account, field, stored, provider)
+order by order_id, field
+on conflict (order_id, verification_id, field) do update set stored = excluded.stored, provider = excluded.provider;
+
+-- name: mark_repaired
+-- These orders are equal again.
+update cuadre.drifts as d set repaired_at = clock_timestamp()
+from (
+    select order_id, field
+    from cuadre.drifts
+    where verification_id = $1 and order_id = any($2::text[]) and repaired_at is null
+    order by order_id, field
+    for update
+) as mended
+where d.verification_id = $1 and d.order_id = mended.order_id and d.field = mended.field;
+
+-- name: count_drifts
+-- The run's sums, from what it found. `$2` is the name of the field that stands for no answer.
+update cuadre.verifications as v set
+    drifted = found.drifted, repaired = found.repaired, equal = v.checked - v.unanswered - found.drifted
+from (
+    select count(*) as drifted, count(*) filter (where mended) as repaired
+    from (
+        select order_id, bool_and(repaired_at is not null) as mended
+        from cuadre.drifts
+        where verification_id = $1 and field <> $2
+        group by order_id
+    ) as by_order
+) as found
+where v.verification_id = $1
+returning
+    v.verification_id, v.kind, v.account, v.repair, v.since, v.started_at, v.moved_at, v.finished_at, v.cursor,
+    v.to_check, v.checked, v.equal, v.drifted, v.repaired, v.unanswered;
+
+-- name: finish_verification
+-- The run came to its end.
+update cuadre.verifications set finished_at = clock_timestamp(), moved_at = clock_timestamp()
+where verification_id = $1 and finished_at is null
+returning
+    verification_id, kind, account, repair, since, started_at, moved_at, finished_at, cursor, to_check, checked, equal,
+    drifted, repaired, unanswered;
+
+-- name: read_drifts
+-- What a run found, by order.
+select order_id, account, field, stored, provider, found_at, repaired_at
+from cuadre.drifts
+where verification_id = $1
+order by order_id, field
+limit $2;
+
+-- name: has_sync_row
+-- Whether anybody would ever look at the order.
+select exists (select from cuadre.sync where order_id = $1);
+
+-- name: clear_for_repair
+-- What keeps an answer from being written: the hash that calls it unchanged and the provider time that calls it older.
+-- Guarded by the claim's stamp: what a later look wrote stays. Should this process end here, the order is due at once,
+-- and any look writes it anew.
+with cleared as (
+    update cuadre.orders set payload_hash = ''::bytea, updated_at = null
+    where order_id = $1 and claimed_at < $2
+    returning order_id
+)
+update cuadre.sync as s set due_at = least(s.due_at, now()), cause = 'repair', notification_id = null, trust = 2
+from cleared
+where s.order_id = cleared.order_id;
+
+-- name: read_last_nightly
+-- When the last nightly comparison that came to its end began; before the first, when this database came into being.
+select now() as now, greatest(
+    (select max(started_at) from cuadre.verifications where kind = 'nightly' and finished_at is not null),
+    (select min(applied_at) from cuadre.schema_migrations)
+) as last_at;
+
+-- name: read_verify_gauges
+-- How the last finished comparison came out.
+select extract(epoch from finished_at)::double precision as finished, drifted - repaired as drifted
+from cuadre.verifications
+where finished_at is not null
+order by verification_id desc
+limit 1;
+
+-- name: read_unverified_share
+-- By account: the share of the last hour's order notifications whose signature did not match, of those whose signature
+-- was looked at. Bounded by rows, because this is read often: the latest 5,000 notifications at most.
+select account, avg(case when verified then 0 else 1 end)::double precision as share
+from (
+    select account, verified, verification, topic, simulation, received_at
+    from cuadre.notifications
+    where period >= cuadre.period_of(now() - interval '1 hour')
+    order by id desc
+    limit 5000
+) as latest
+where received_at >= now() - interval '1 hour' and topic = 'order' and verification <> 'not_checked'
+  and not simulation
+group by account;
+
+-- name: list_verifications
+-- One page of comparisons, latest first.
+select
+    verification_id, kind, account, repair, since, started_at, moved_at, finished_at, to_check, checked, equal, drifted,
+    repaired, unanswered
+from cuadre.verifications
+where true
+    and kind = :kind  -- if kind
+    and account = :account  -- if account
+    and verification_id < :after_id  -- if after_id
+    and verification_id = :id  -- if id
+order by verification_id desc
+limit :row_limit;

@@ -1,0 +1,228 @@
+"""What became of commands, committed: of a claim after its call, of what stored orders show, of what time has ended.
+
+Every transaction takes the locks of the orders concerned first, then the commands' rows, and marks last what is due in
+`sync`: the same order everywhere, so nobody waits in a circle (see `service.sync.locks`).
+"""
+
+import json
+from dataclasses import replace
+from typing import Any, Final
+
+from service.database.pool import Database
+from service.desk.by_hand import settle_locked
+from service.desk.create_rules import without_card_tokens
+from service.desk.intents import QUERIES, CommandRow, command_row
+from service.desk.outcomes import Outcome, Verdict
+from service.desk.overdue import lock_ids, tell_unknown_outcome
+from service.desk.report import report_settled, report_unknown
+from service.desk.search import IN_FLIGHT, MUST_COMPARE, PAID_FIRST, REFUND_FAILED, made_refunds
+from service.desk.work import Work
+from service.mercadopago.legacy import is_merchant_order_id
+from service.orders.lifecycle import CLOSED_STATUSES, PAID_STATUSES
+from service.orders.rules.asked import UNKNOWN_AFTER
+from service.sync.changes import DiscrepancyChange
+from service.sync.locks import lock_orders
+from service.sync.report import report_discrepancy
+from service.telemetry import crashpoints
+
+# An accepted command is compared with the stored order so soon after the answer.
+FIRST_SIGHT_SECONDS: Final = 0.25
+# Another creation has made the order that this one was thought to have made.
+TAKEN_WAIT_SECONDS: Final = 60.0
+TOO_LATE = "It could not be sent to Mercado Pago while the sale was waiting, and was withdrawn: ask again."
+
+_STATUS_OF: Final = {
+    Verdict.DONE: "done",
+    Verdict.ACCEPTED: "accepted",
+    Verdict.REFUSED: "refused",
+    Verdict.UNSENT: "waiting",
+    Verdict.COMPARE: "unknown",
+}
+
+
+async def commit_outcome(database: Database, work: Work, outcome: Outcome, answer: str | None) -> CommandRow | None:
+    """Commits what became of a claim; None where its lease was lost, so that somebody else will.
+
+    `answer` is the provider's JSON as text. Raises what the database raises.
+    """
+    command = work.command
+    async with database.transaction() as connection:
+        now = await lock_orders(connection, lock_ids(command.command_id, command.order_id, outcome.order_id))
+        outcome = await _unless_taken(connection, work, outcome)
+        settled = await _write(connection, work, outcome, answer)
+        if settled is None:
+            return None
+        changes: list[DiscrepancyChange] = []
+        if command.maybe_sent_at is not None and now - command.maybe_sent_at > UNKNOWN_AFTER:
+            changes = await tell_unknown_outcome(connection, settled, now)
+        if settled.order_id is not None and _may_have_changed(outcome):
+            await connection.execute(QUERIES.mark_orders_due, [settled.order_id], [settled.account])
+        crashpoints.reach("desk.outcome.before_commit")
+    crashpoints.reach("desk.outcome.after_commit")
+    _report([settled], changes)
+    if settled.status == "unknown" and not work.was_unknown:
+        report_unknown(settled)
+    return settled
+
+
+def status_after(outcome: Outcome) -> str:
+    """The command's status; one that is repeated is unknown only if it may have taken effect."""
+    if outcome.verdict is Verdict.RETRY:
+        return "unknown" if outcome.unknown else "waiting"
+    return _STATUS_OF[outcome.verdict]
+
+
+def due_after(outcome: Outcome) -> float | None:
+    """Seconds until somebody has to see to it again; None for never."""
+    if outcome.verdict in (Verdict.DONE, Verdict.REFUSED):
+        return None
+    return FIRST_SIGHT_SECONDS if outcome.verdict is Verdict.ACCEPTED else outcome.wait_seconds
+
+
+async def _write(connection: Any, work: Work, outcome: Outcome, answer: str | None) -> CommandRow | None:
+    command, status, decided = work.command, status_after(outcome), outcome.verdict in _DECIDED
+    body = work.body
+    if body is not None and command.kind == "create" and outcome.verdict in (Verdict.DONE, Verdict.REFUSED):
+        body = without_card_tokens(body)
+    row = await connection.fetchrow(
+        QUERIES.settle_claim,
+        command.command_id,
+        work.lease_token,
+        status,
+        _order_made(command, outcome),
+        # Provably unsent, and no earlier attempt can have reached the provider.
+        outcome.verdict is Verdict.UNSENT and work.is_first,
+        _compare_from_now_on(work, outcome),
+        outcome.status,
+        outcome.code,
+        outcome.message,
+        [one.refund_id for one in outcome.refunds] if command.kind == "refund" else [],
+        answer if decided and answer else None,
+        None if decided else _last_error(outcome),
+        body,
+        due_after(outcome),
+    )
+    return None if row is None else command_row(row)
+
+
+def _order_made(command: CommandRow, outcome: Outcome) -> str | None:
+    """What a creation made; other answers bear ids of other things."""
+    order_id = outcome.order_id
+    if order_id is None or command.kind == "create":
+        return order_id
+    return order_id if command.order_id is None and is_merchant_order_id(order_id) else None
+
+
+def _compare_from_now_on(work: Work, outcome: Outcome) -> str | None:
+    """The option that ends repeating: for how many seconds yet an attempt may be at work at the provider.
+
+    A refusal says that none is: the key would have been in use.
+    """
+    if outcome.verdict is not Verdict.COMPARE or work.is_past:
+        return None
+    answered = outcome.status is not None and 400 <= outcome.status < 500 and outcome.status not in (408, 423)
+    return json.dumps({MUST_COMPARE: 0 if answered else IN_FLIGHT.total_seconds()})
+
+
+_DECIDED: Final = frozenset({Verdict.DONE, Verdict.ACCEPTED, Verdict.REFUSED})
+
+
+def _last_error(outcome: Outcome) -> str:
+    """For the operator: `503 internal_error`, `timeout`."""
+    return " ".join(str(one) for one in (outcome.status, outcome.code) if one) or outcome.verdict.value
+
+
+def _may_have_changed(outcome: Outcome) -> bool:
+    """Whether the order deserves a look: something happened to it, or may have, or is otherwise than was thought."""
+    return outcome.verdict in (Verdict.DONE, Verdict.ACCEPTED, Verdict.REFUSED, Verdict.COMPARE) or outcome.unknown
+
+
+async def _unless_taken(connection: Any, work: Work, outcome: Outcome) -> Outcome:
+    """An order that was found by searching belongs to one creation: decided under the order's lock."""
+    if not (work.is_past and work.command.kind == "create" and outcome.order_id is not None):
+        return outcome
+    owned = await connection.fetch(QUERIES.read_owned_orders, [outcome.order_id], work.command.command_id)
+    if not owned:
+        return outcome
+    return replace(
+        outcome, verdict=Verdict.COMPARE, code="taken", order_id=None, unknown=True, wait_seconds=TAKEN_WAIT_SECONDS
+    )
+
+
+async def settle_seen(database: Database) -> list[CommandRow]:
+    """Compares accepted commands that are due with what is stored of their orders; those that were settled by it.
+
+    What is not shown yet is looked at again later, and its order is marked due.
+    """
+    rows = await database.fetch(QUERIES.read_commands_to_see)
+    if not rows:
+        return []
+    ids = [row["command_id"] for row in rows]
+    orders = {row["order_id"] for row in rows if row["order_id"] is not None}
+    async with database.transaction() as connection:
+        await lock_orders(connection, orders)
+        for row in await connection.fetch(QUERIES.read_nameless_refunds, ids):
+            await name_refunds(connection, command_row(row))
+        settled = [
+            command_row(row)
+            for row in await connection.fetch(
+                QUERIES.settle_seen, ids, sorted(CLOSED_STATUSES), sorted(PAID_STATUSES), PAID_FIRST, REFUND_FAILED
+            )
+        ]
+        if settled:
+            await connection.execute(
+                QUERIES.judge_orders_soon, sorted({one.order_id for one in settled if one.order_id is not None})
+            )
+        late = {
+            row["order_id"]: row["account"]
+            for row in await connection.fetch(QUERIES.wait_to_see, ids)
+            if row["is_late"] and row["order_id"] is not None
+        }
+        if late:
+            await connection.execute(QUERIES.mark_orders_due, list(late), list(late.values()))
+    _report(settled, [])
+    return settled
+
+
+async def name_refunds(connection: Any, command: CommandRow) -> bool:
+    """Gives a refund command the ids of its refunds, where the stored order shows them all; whether it does.
+
+    Under the order's lock: no two commands take the same refund.
+    """
+    made = await made_refunds(connection, command)
+    if len(made) < max(1, len(command.reserved)):
+        return False
+    await connection.execute(QUERIES.name_refunds, command.command_id, [one.refund_id for one in made])
+    return True
+
+
+async def withdraw_stale(database: Database) -> list[CommandRow]:
+    """Withdraws sales that could not be sent while anybody waited for them."""
+    async with database.transaction() as connection:
+        rows = await connection.fetch(QUERIES.lock_stale_commands)
+        settled = [await settle_locked(connection, row, "withdrawn", TOO_LATE) for row in rows]
+    _report(settled, [])
+    return settled
+
+
+async def tell_unknown_outcomes(database: Database) -> int:
+    """Opens `unknown_outcome` for commands that time alone has made overdue; how many were opened."""
+    rows = await database.fetch(QUERIES.read_unknown_without_discrepancy, UNKNOWN_AFTER.total_seconds())
+    opened = 0
+    for row in rows:
+        async with database.transaction() as connection:
+            now = await lock_orders(connection, lock_ids(row["command_id"], row["order_id"]))
+            found = await connection.fetchrow(QUERIES.lock_command, row["command_id"])
+            assert found is not None, "commands are never deleted"
+            changes = await tell_unknown_outcome(connection, command_row(found), now)
+        opened += len(changes)
+        _report([], changes)
+    return opened
+
+
+def _report(commands: list[CommandRow], changes: list[DiscrepancyChange]) -> None:
+    for command in commands:
+        if command.is_settled:
+            report_settled(command)
+    for change in changes:
+        report_discrepancy(change)

@@ -1,0 +1,124 @@
+"""What is left to refund of each payment, and the share of it that a new refund takes.
+
+    processed + processing + reserved + asked <= paid        for every payment
+
+`reserved` is what commands that are still open have asked for and no refund shows yet. A refund made in the provider's
+panel is a refund like any other here: it is counted once, when it shows.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from service.orders.asked import AskedCommand
+from service.orders.lifecycle import REFUND_PROCESSED, REFUND_PROCESSING, is_paid, paid_sum
+from service.orders.money import ZERO, less, plain, total_of
+from service.orders.snapshot import Payment, Refund
+
+
+class RefundRefused(Exception):  # noqa: N818 - a refusal, named as it is said; it is no fault
+    """A refund that must not be asked for. `message` is one sentence for the person at the till.
+
+    `code`: unknown_payment, nothing_paid, nothing_left, exceeds_left, amount_needs_payment, not_positive.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Where one payment's money stands; all amounts in the order's currency. `left` is never negative."""
+
+    payment_id: str
+    paid: Decimal
+    refunded: Decimal
+    processing: Decimal
+    reserved: Decimal
+
+    @property
+    def left(self) -> Decimal:
+        """What a new refund of this payment may come to."""
+        return max(ZERO, less(self.paid, total_of((self.refunded, self.processing, self.reserved))))
+
+    def __str__(self) -> str:
+        return (
+            f"{plain(self.paid)} paid, {plain(self.refunded)} refunded, {plain(self.processing)} being refunded, "
+            f"{plain(self.reserved)} reserved for refunds on their way, {plain(self.left)} left"
+        )
+
+
+def what_is_left(
+    payments: Iterable[Payment], refunds: Sequence[Refund], commands: Sequence[AskedCommand]
+) -> dict[str, Left]:
+    """Every payment's standing, by payment id, in the provider's order; 0 paid where it is not paid.
+
+    Whatever is uncertain counts against the refund. A refund without an amount counts as all that was paid; one that
+    names no payment counts against each of them. A command whose outcome is unknown keeps its reservation although a
+    refund like its own shows: that one may have been made in the panel, and the command may still take effect.
+    """
+    return {payment.payment_id: _left(payment, refunds, commands) for payment in payments}
+
+
+def reserve(
+    snapshot_payments: Sequence[Payment],
+    snapshot_refunds: Sequence[Refund],
+    commands: Sequence[AskedCommand],
+    *,
+    payment_id: str | None,
+    amount: Decimal | None,
+) -> Mapping[str, Decimal]:
+    """What a new refund takes of each payment: positive amounts by payment id, never beyond what is left.
+
+    `commands` are all commands of the order. Without an amount it is everything that is left, of `payment_id`, or of
+    every payment of the order. Raises `RefundRefused`.
+    """
+    if amount is not None and not (amount.is_finite() and amount > 0):
+        raise RefundRefused("not_positive", f"A refund must be of more than 0, not {plain(amount)}.")
+    standing = what_is_left(snapshot_payments, snapshot_refunds, commands)
+    if payment_id is not None and payment_id not in standing:
+        raise RefundRefused("unknown_payment", f"The order has no payment {payment_id}.")
+    paid = {payment.payment_id for payment in snapshot_payments if is_paid(payment) and paid_sum(payment) > 0}
+    if not paid or (payment_id is not None and payment_id not in paid):
+        of_what = f"Payment {payment_id}" if payment_id is not None else "The order"
+        raise RefundRefused("nothing_paid", f"{of_what} is not paid, so there is nothing to refund.")
+    if amount is not None and payment_id is None and len(paid) > 1:
+        names = ", ".join(one for one in standing if one in paid)
+        raise RefundRefused(
+            "amount_needs_payment", f"The order has several payments ({names}): say which one the amount is of."
+        )
+    asked_of = [one for key, one in standing.items() if key in paid and payment_id in (None, key)]
+    if not any(one.left for one in asked_of):
+        told = "; ".join(f"payment {one.payment_id}: {one}" for one in asked_of)
+        raise RefundRefused("nothing_left", f"Nothing is left to refund: {told}.")
+    if amount is None:
+        return {one.payment_id: one.left for one in asked_of if one.left > 0}
+    (one,) = asked_of
+    if amount > one.left:
+        raise RefundRefused(
+            "exceeds_left", f"A refund of {plain(amount)} is more than is left of payment {one.payment_id}: {one}."
+        )
+    return {one.payment_id: amount}
+
+
+def _left(payment: Payment, refunds: Sequence[Refund], commands: Sequence[AskedCommand]) -> Left:
+    paid = paid_sum(payment)
+    here = [refund for refund in refunds if refund.transaction_id in (payment.payment_id, None)]
+    shown = {refund.refund_id for refund in here}
+    return Left(
+        payment_id=payment.payment_id,
+        paid=paid,
+        refunded=_sum(here, REFUND_PROCESSED, paid),
+        processing=_sum(here, REFUND_PROCESSING, paid),
+        reserved=total_of(
+            command.reserved.get(payment.payment_id)
+            for command in commands
+            if command.kind == "refund" and command.is_open and shown.isdisjoint(command.refund_ids)
+        ),
+    )
+
+
+def _sum(refunds: Iterable[Refund], status: str, paid: Decimal) -> Decimal:
+    return total_of(paid if refund.amount is None else refund.amount for refund in refunds if refund.status == status)

@@ -1,0 +1,370 @@
+"""Comparisons with the provider: what was changed behind our back is found, named, mended; nothing else is said."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from service.audit.compare import PART_BOOKKEEPING, PARTS
+from service.audit.fresh import ProviderAway
+from service.audit.runs import TakenOver, Wish, begin
+from service.database.pool import Database
+from service.mercadopago.account import Account
+from service.mercadopago.reader import read_order
+from service.sync.claims import claim_one
+from service.sync.rows import part_rows
+from tests.integration.audit.verify_support import (
+    ACCOUNT,
+    TAMPERINGS,
+    Books,
+    everything_stored,
+    provider_books,
+    rich_order,
+    store,
+    tamper,
+    varied_order,
+    verify,
+)
+from tests.support.looking import open_discrepancies, see
+from tests.support.orders import order_id, paid_order, raw, refunded_order
+
+
+@pytest.fixture
+async def books() -> AsyncIterator[Books]:
+    async with provider_books() as served:
+        yield served
+
+
+async def stored_books(database: Database, books: Books, *bodies: dict[str, Any]) -> None:
+    books.put(*bodies)
+    await store(database, bodies)
+
+
+async def check_tampered(database: Database, books: Books, orders: int) -> None:
+    """Of so many stored orders 37 are changed, each in another way: exactly those are found and mended."""
+    assert len(TAMPERINGS) == 37
+    await stored_books(database, books, *(varied_order(number) for number in range(orders)))
+    before, open_before = await everything_stored(database), await open_discrepancies(database)
+    clean = await verify(database, books)
+    assert (clean.run.checked, clean.run.equal, clean.found) == (orders, orders, [])
+
+    step = orders // 37 // 3 * 3
+    ways = await tamper(database, range(0, 37 * step, step))
+    assert len(ways) == 37
+    found = await verify(database, books)
+    assert found.ids == sorted(ways)
+    assert (found.run.equal, found.run.drifted, found.run.repaired, found.run.unanswered) == (orders - 37, 37, 0, 0)
+    assert {one.kind for one in found.found} == {"drift"}
+    for changed, way in ways.items():
+        assert all(name.startswith(way.split()[0].partition(".")[0]) for name in found.fields[changed]), way
+
+    mended = await verify(database, books, Wish("full", repair=True))
+    assert mended.ids == sorted(ways)
+    assert mended.verification.remarks.unrepaired == {}
+    assert (mended.run.drifted, mended.run.repaired) == (37, 37)
+    assert all(one.repaired_at is not None for one in mended.found)
+    again = await verify(database, books)
+    assert (again.run.equal, again.found) == (orders, [])
+    # All is as it was, but that each was written once more, with its reason.
+    assert await everything_stored(database) == before
+    assert await open_discrepancies(database) == open_before
+    versions = await database.fetch("select order_id, version from cuadre.order_versions where cause = 'repair'")
+    assert {row["order_id"]: row["version"] for row in versions} == dict.fromkeys(ways, 2)
+    events = await database.fetchval("select count(*) from cuadre.events where version = 2 and position is not null")
+    assert events == 37
+    owed = await database.fetchval("select count(*) from cuadre.sync where leased_until is not null or due_at is null")
+    assert owed == 0
+
+
+@pytest.mark.timeout(600)
+async def test_exactly_what_was_tampered_with_is_found_and_mended(database: Database, books: Books) -> None:
+    """As many orders as `CUADRE_TEST_VERIFY_ORDERS` says, 740 by default; 10,000 take a minute and a half."""
+    await check_tampered(database, books, int(os.environ.get("CUADRE_TEST_VERIFY_ORDERS", "740")))
+
+
+async def test_every_column_of_a_part_is_compared(database: Database, books: Books) -> None:
+    await stored_books(database, books, rich_order(1))
+    read = read_order(raw(rich_order(1)), order_id(1))
+    for (table, _), rows in zip(PARTS, part_rows([read.snapshot]), strict=True):
+        row = await database.fetchrow(f"select * from cuadre.{table}")
+        assert row is not None
+        assert set(row.keys()) - PART_BOOKKEEPING <= rows[0].keys(), table
+
+
+async def test_a_row_that_should_not_be_is_marked_vanished_and_opens_nothing(database: Database, books: Books) -> None:
+    await stored_books(database, books, rich_order(1))
+    open_before = await open_discrepancies(database)
+    await database.execute(TAMPERINGS["refunds invented"], order_id(1))
+    mended = await verify(database, books, Wish("full", repair=True))
+    assert mended.fields == {order_id(1): ["refunds[REF-invented]"]}
+    rows = await database.fetch("select refund_id, vanished_at is not null as vanished from cuadre.refunds")
+    assert {tuple(row) for row in rows} == {("REF-invented", True), (f"REF{100:026d}", False)}
+    assert await open_discrepancies(database) == open_before
+
+
+async def test_what_the_provider_moved_on_from_is_stale_and_mended_like_the_rest(
+    database: Database, books: Books
+) -> None:
+    await stored_books(database, books, paid_order(1), paid_order(2))
+    books.put(refunded_order(1, "30.00", seconds=120))
+    found = await verify(database, books)
+    assert [(one.order_id, one.kind) for one in found.found] == [(order_id(1), "stale")]
+    assert "updated_at" in found.fields[order_id(1)]
+    mended = await verify(database, books, Wish("full", repair=True))
+    assert [one.kind for one in mended.found] == ["stale"]
+    assert mended.run.repaired == 1
+    assert await database.fetchval("select status_detail from cuadre.orders where order_id = $1", order_id(1)) == (
+        "partially_refunded"
+    )
+    assert (await verify(database, books)).found == []
+
+
+async def test_an_order_that_changes_while_it_is_compared_is_no_drift(database: Database, books: Books) -> None:
+    await stored_books(database, books, paid_order(1))
+    changed = refunded_order(1, "30.00", seconds=120)
+    asked, stored = asyncio.Event(), asyncio.Event()
+
+    def mishap(_order: str, nth: int) -> web.StreamResponse | None:
+        if nth == 1:
+            books.put(changed)
+            asked.set()
+        return None
+
+    async def look() -> None:
+        """A worker's look, which began after the stored row was read and ends after the comparison's answer."""
+        await asked.wait()
+        await see(database, changed)
+        stored.set()
+
+    books.mishap = mishap
+    # The claim below keeps the look under way until it is applied.
+    claimed = await claim_one(database, order_id(1), lease_seconds=0.5)
+    assert claimed is not None
+    task = asyncio.create_task(look_when_free(asked, look))
+    result = await verify(database, books)
+    await task
+    assert stored.is_set()
+    assert (result.run.equal, result.found) == (1, [])
+
+
+async def look_when_free(asked: asyncio.Event, look: Any) -> None:
+    await asked.wait()
+    while True:
+        try:
+            await look()
+        except AssertionError:
+            await asyncio.sleep(0.01)
+        else:
+            return
+
+
+async def test_a_replica_of_the_provider_that_lags_once_is_no_drift(database: Database, books: Books) -> None:
+    await stored_books(database, books, refunded_order(1, "30.00", seconds=120))
+    books.mishap = lambda _order, nth: web.json_response(paid_order(1)) if nth == 1 else None
+    assert (await verify(database, books)).found == []
+
+
+async def test_what_is_not_answered_for_is_said_and_nothing_is_proved(database: Database, books: Books) -> None:
+    recent = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    await stored_books(database, books, *(paid_order(number, created_date=recent) for number in range(4)))
+    del books.orders[order_id(0)]
+    books.put(paid_order(2, total_amount="-1", created_date=recent))
+    books.mishap = lambda asked, _nth: web.Response(status=503) if asked == order_id(1) else None
+    result = await verify(database, books)
+    assert (result.run.checked, result.run.equal, result.run.drifted, result.run.unanswered) == (4, 1, 0, 3)
+    assert [(one.order_id, one.kind) for one in result.found] == [
+        (order_id(number), "unanswered") for number in range(3)
+    ]
+    reasons = [one.drifts[0].provider or "" for one in result.found]
+    assert [reason.partition(":")[0] for reason in reasons] == ["not_found", "server_error", "unreadable"]
+    assert books.calls[order_id(1)] == 4
+
+
+async def test_an_order_older_than_get_is_documented_for_is_checked_by_its_payments(
+    database: Database, books: Books
+) -> None:
+    long_ago = (datetime.now(UTC) - timedelta(days=100)).isoformat().replace("+00:00", "Z")
+    await stored_books(database, books, *(rich_order(number, created_date=long_ago) for number in range(3)))
+    await stored_books(database, books, paid_order(3, created_date=long_ago))
+    books.orders.clear()
+    payment = {"id": 9000000000, "status": "approved", "transaction_amount": 100, "transaction_amount_refunded": 30}
+    books.payments = {
+        "9000000000": payment,
+        "9000000001": payment | {"id": 9000000001, "status": "refunded"},
+    }
+    result = await verify(database, books, Wish("full", repair=True))
+    assert result.fields == {
+        order_id(1): [f"payments[PAY{1:026d}].status"],
+        order_id(2): ["unanswered"],
+        order_id(3): ["unanswered"],
+    }
+    assert result.verification.remarks.by_payments == 2
+    assert "cannot be written anew" in result.verification.remarks.unrepaired[order_id(1)]
+    assert (result.run.equal, result.run.drifted, result.run.repaired, result.run.unanswered) == (1, 1, 0, 2)
+
+
+async def test_a_refused_token_is_asked_with_once_and_other_accounts_go_on(database: Database, books: Books) -> None:
+    other = Account("south", access_token="APP_USR-another-token", rate_per_second=1000.0)
+    first, second = [paid_order(number) for number in range(20)], [paid_order(number) for number in range(20, 30)]
+    books.put(*first, *second)
+    await store(database, first)
+    await store(database, second, account="south")
+    refused = {body["id"] for body in first}
+    books.mishap = lambda asked, nth: web.Response(status=401) if asked in refused else None
+    result = await verify(database, books, accounts=[ACCOUNT, other], at_once=1)
+    assert (result.run.equal, result.run.unanswered, result.found) == (10, 20, [])
+    assert sum(result.verification.remarks.not_asked.values()) == 20
+    assert sum(books.calls[asked] for asked in refused) == 1
+
+
+async def test_an_account_that_is_not_configured_is_said(database: Database, books: Books) -> None:
+    books.put(paid_order(1))
+    await store(database, [paid_order(1)], account="gone")
+    result = await verify(database, books)
+    assert result.verification.remarks.not_asked == {"account gone is not configured": 1}
+    assert result.run.unanswered == 1
+
+
+async def test_a_provider_that_is_away_ends_the_run_where_it_stands(database: Database, books: Books) -> None:
+    await stored_books(database, books, *(paid_order(number) for number in range(40)))
+    books.mishap = lambda _asked, _nth: web.Response(status=503)
+    with pytest.raises(ProviderAway, match="the same command goes on"):
+        await verify(database, books, patience_seconds=0.1)
+    row = await database.fetchrow("select checked, finished_at from cuadre.verifications")
+    assert row is not None
+    assert tuple(row) == (0, None)
+
+
+class Interrupted(Exception):  # noqa: N818 - what happens to the run, not a fault
+    pass
+
+
+async def test_an_interrupted_run_is_gone_on_with_and_keeps_what_it_found(database: Database, books: Books) -> None:
+    await stored_books(database, books, *(rich_order(number) for number in range(30)))
+    await tamper(database, [3, 25])
+
+    def interrupt(_number: int) -> None:
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        await verify(database, books, page=10, on_checked=interrupt)
+    asked = set(books.calls)
+    assert asked == {order_id(number) for number in range(10)}
+    result = await verify(database, books, page=10)
+    assert (result.run.verification_id, result.run.checked, result.run.equal, result.run.drifted) == (1, 30, 28, 2)
+    assert result.ids == [order_id(3), order_id(25)]
+    assert all(books.calls[one] == 1 for one in asked - {order_id(3)})
+
+
+@pytest.mark.parametrize(
+    ("wish", "restart"),
+    [(Wish("full", repair=True), False), (Wish("full", account="default"), False), (Wish("full"), True)],
+)
+async def test_another_call_begins_a_run_of_its_own(
+    database: Database, books: Books, wish: Wish, restart: bool
+) -> None:
+    await stored_books(database, books, paid_order(1))
+    interrupted = await begin(database, Wish("full"))
+    assert (await begin(database, Wish("full"))).verification_id == interrupted.verification_id
+    assert (await verify(database, books, wish, restart=restart)).run.verification_id == 2
+    if restart:
+        assert (await begin(database, Wish("full"))).verification_id == 3
+
+
+async def test_a_run_that_was_left_for_a_day_is_not_gone_on_with(database: Database, books: Books) -> None:
+    await stored_books(database, books, paid_order(1))
+    await begin(database, Wish("full"))
+    await database.execute("update cuadre.verifications set moved_at = now() - interval '25 hours'")
+    assert (await begin(database, Wish("full"))).verification_id == 2
+
+
+async def test_of_two_processes_with_one_run_the_second_to_commit_ends(database: Database, books: Books) -> None:
+    await stored_books(database, books, *(paid_order(number) for number in range(30)))
+    results = await asyncio.gather(
+        verify(database, books, page=10), verify(database, books, page=10), return_exceptions=True
+    )
+    assert sorted(type(one).__name__ for one in results) == ["Result", "TakenOver"]
+    row = await database.fetchrow("select count(*) as runs, sum(checked) as checked from cuadre.verifications")
+    assert row is not None
+    assert tuple(row) == (1, 30)
+    assert any(isinstance(one, TakenOver) for one in results)
+
+
+async def test_a_repair_that_was_done_but_not_yet_said_is_still_told(
+    database: Database, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stored_books(database, books, *(rich_order(number) for number in range(3)))
+    await tamper(database, [1])
+
+    async def end(*_: object) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patched:
+        patched.setattr("service.audit.verify.commit_page", end)
+        with pytest.raises(Interrupted):
+            await verify(database, books, Wish("full", repair=True))
+    result = await verify(database, books, Wish("full", repair=True))
+    assert (result.run.verification_id, result.run.drifted, result.run.repaired) == (1, 1, 1)
+    assert result.ids == [order_id(1)]
+
+
+async def test_since_takes_what_was_changed_or_looked_at_since(database: Database, books: Books) -> None:
+    await stored_books(database, books, *(paid_order(number) for number in range(5)))
+    now = await database.fetchval("select now()")
+    await database.execute(
+        "update cuadre.orders set fetched_at = now() - interval '9 days', changed_at = now() - interval '9 days' "
+        "where order_id <> $1",
+        order_id(4),
+    )
+    result = await verify(database, books, Wish("since", since=now - timedelta(days=1)))
+    assert (result.run.to_check, result.run.checked) == (1, 1)
+    assert set(books.calls) == {order_id(4)}
+
+
+async def test_a_sample_compares_so_many_different_orders(database: Database, books: Books) -> None:
+    await stored_books(database, books, *(paid_order(number) for number in range(50)))
+    result = await verify(database, books, Wish("sample", sample=20), page=7)
+    assert (result.run.to_check, result.run.checked) == (20, 20)
+    assert len(books.calls) == 20
+    small = await verify(database, books, Wish("sample", sample=500))
+    assert (small.run.to_check, small.run.checked) == (50, 50)
+
+
+async def test_an_order_held_by_a_dead_worker_is_repaired_after_its_lease(database: Database, books: Books) -> None:
+    await stored_books(database, books, rich_order(1))
+    await tamper(database, [1])
+    assert await claim_one(database, order_id(1), lease_seconds=1.0) is not None
+    result = await verify(database, books, Wish("full", repair=True))
+    assert result.run.repaired == 1
+
+
+async def test_an_order_whose_sync_row_was_lost_is_repaired_and_looked_at_again(
+    database: Database, books: Books
+) -> None:
+    await stored_books(database, books, rich_order(1))
+    await tamper(database, [1])
+    await database.execute("delete from cuadre.sync")
+    result = await verify(database, books, Wish("full", repair=True))
+    assert result.run.repaired == 1
+    row = await database.fetchrow("select due_at > now() as later, trust, cause from cuadre.sync")
+    assert row is not None
+    assert tuple(row) == (True, 2, None)
+
+
+async def test_a_repair_that_cannot_be_is_left_with_its_reason(database: Database, books: Books) -> None:
+    await stored_books(database, books, rich_order(1))
+    await tamper(database, [1])
+    books.mishap = lambda _asked, nth: web.Response(status=500) if nth > 1 else None
+    result = await verify(database, books, Wish("full", repair=True))
+    assert (result.run.drifted, result.run.repaired) == (1, 0)
+    assert "server_error" in result.verification.remarks.unrepaired[order_id(1)]
+    row = await database.fetchrow(
+        "select o.payload_hash, s.leased_until, s.attempts from cuadre.orders as o join cuadre.sync as s "
+        "using (order_id)"
+    )
+    assert row is not None
+    assert (len(row["payload_hash"]), row["leased_until"], row["attempts"]) == (32, None, 0)

@@ -1,0 +1,303 @@
+"""`cuadre backfill`: a range is listed and stored, alone and beside a running service, whole again after `kill -9`."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from service.audit.completeness import QUERIES, read_certificate
+from service.database.pool import Database
+from service.mercadopago.account import Account
+from service.mercadopago.client import MercadoPagoClient
+from service.simulator.server import SimulatorConfig, create_app
+from service.sync.worker import Worker
+from tests.integration.cli.cli_support import TOKEN, USER_ID, Cuadre, Result
+from tests.support.waiting import until
+
+DAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=10)
+FROM, TO = DAY, DAY + timedelta(days=2)
+
+
+class Shop:
+    """A simulator that announces nothing, and what is stored of it."""
+
+    def __init__(self, server: TestServer, database: Database) -> None:
+        self.server, self.database = server, database
+        self.url = str(server.make_url("")).rstrip("/")
+
+    async def tell(self, path: str, body: object) -> Any:
+        async with _session(self) as session, session.post(f"{self.url}/_sim/{path}", json=body) as answer:
+            assert answer.status in {200, 201}, await answer.text()
+            return await answer.json()
+
+    async def sell(self, count: int, *, first: datetime = FROM, every: timedelta = timedelta(minutes=1)) -> list[str]:
+        """Orders created at these moments, paid unless their number is a multiple of three."""
+        found = []
+        async with _session(self) as session:
+            for number in range(count):
+                created = (first + number * every).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+                spec = {"type": "qr", "total_amount": "100.00", "created_date": created}
+                async with session.post(f"{self.url}/_sim/orders", json=spec) as answer:
+                    found.append((await answer.json())["id"])
+                if number % 3:
+                    async with session.post(f"{self.url}/_sim/orders/{found[-1]}/pay", json={}) as answer:
+                        assert answer.status == 200
+        return found
+
+    async def requests(self, operation: str) -> int:
+        async with (
+            _session(self) as session,
+            session.get(f"{self.url}/_sim/requests?operation={operation}&limit=1") as answer,
+        ):
+            counts = (await answer.json())["counts"].get(operation, {})
+            return sum(counts.values())
+
+    async def stored(self) -> dict[str, str]:
+        rows = await self.database.fetch("select order_id, status from cuadre.orders")
+        return {row["order_id"]: row["status"] for row in rows}
+
+    async def standing(self) -> Any:
+        return await self.database.fetchrow("select * from cuadre.sweeps where kind = 'backfill'")
+
+
+def _session(shop: Shop) -> Any:
+    del shop
+    import aiohttp
+
+    return aiohttp.ClientSession()
+
+
+@pytest.fixture
+async def shop(cuadre: Cuadre, database: Database, environment: pytest.MonkeyPatch) -> AsyncIterator[Shop]:
+    app: web.Application = create_app(SimulatorConfig(seed=3, access_tokens={TOKEN: USER_ID}, user_id=USER_ID))
+    server = TestServer(app)
+    await server.start_server()
+    environment.setenv("CUADRE_MERCADOPAGO_URL", str(server.make_url("")).rstrip("/"))
+    yield Shop(server, database)
+    await server.close()
+
+
+async def backfilled(cuadre: Cuadre, *more: str, code: int = 0, begin: datetime = FROM, end: datetime = TO) -> Any:
+    result = await cuadre("backfill", "--from", text(begin), "--to", text(end), "--format", "json", *more)
+    assert result.code == code, (result.out, result.err)
+    [document] = result.json()["data"]
+    return document
+
+
+def text(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def counts(document: Any) -> tuple[int, ...]:
+    return tuple(document[name] for name in ("listed", "unknown", "stale", "applied", "failed"))
+
+
+async def test_every_unknown_order_of_the_range_is_stored_and_a_second_run_finds_all_known(
+    cuadre: Cuadre, shop: Shop
+) -> None:
+    sold = await shop.sell(120)
+    outside = await shop.sell(1, first=FROM - timedelta(seconds=1)) + await shop.sell(1, first=TO)
+    first = await backfilled(cuadre)
+    assert counts(first) == (120, 120, 0, 120, 0)
+    assert (first["finished"], first["resumed"], first["error"], first["failures"]) == (True, False, None, [])
+    stored = await shop.stored()
+    assert stored.keys() == set(sold)
+    assert not stored.keys() & set(outside)
+    assert {stored[order_id] for order_id in sold[::3]} == {"expired"}
+    assert stored[sold[1]] == "processed"
+    looks = await shop.requests("get_order")
+    assert counts(await backfilled(cuadre)) == (120, 0, 0, 0, 0)
+    assert await shop.requests("get_order") == looks
+
+
+async def test_older_orders_are_looked_at_again_and_dates_and_times_name_the_range(cuadre: Cuadre, shop: Shop) -> None:
+    [order_id] = await shop.sell(1)
+    days = "--from", FROM.date().isoformat(), "--to", TO.date().isoformat()
+    result = await cuadre("backfill", *days)
+    assert result.code == 0
+    title, row = result.out.splitlines()
+    assert title.split() == ["ACCOUNT", "FROM", "TO", "LISTED", "UNKNOWN", "STALE", "APPLIED", "FAILED", "STATE"]
+    assert row.split()[-6:] == ["1", "1", "0", "1", "0", "finished"]
+    await shop.tell(f"orders/{order_id}/pay", {})
+    assert counts(await backfilled(cuadre)) == (1, 0, 1, 1, 0)
+    assert await shop.stored() == {order_id: "processed"}
+
+
+async def test_an_order_that_fails_is_told_stays_due_and_the_rest_is_stored(
+    cuadre: Cuadre, shop: Shop, database: Database
+) -> None:
+    sold = await shop.sell(5)
+    await shop.tell("faults", {"get_order": {"status": 404, "order_id": sold[2]}})
+    result = await cuadre("backfill", "--from", text(FROM), "--to", text(TO))
+    assert result.code == 1
+    assert f"{sold[2]}  failed: not_found: 404" in result.err
+    assert (await shop.stored()).keys() == set(sold) - {sold[2]}
+    assert await database.fetchval("select due_at is not null from cuadre.sync where order_id = $1", sold[2])
+    assert (await shop.standing())["last_error"].startswith(f"{sold[2]}: not_found")
+    await shop.tell("faults", {"get_order": {}})
+    assert counts(await backfilled(cuadre)) == (5, 1, 0, 1, 0)
+    assert (await shop.standing())["last_error"] is None
+
+
+async def test_a_provider_that_is_down_for_the_looks_stops_the_run_and_it_goes_on_later(
+    cuadre: Cuadre, shop: Shop, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setattr("service.cli.backfill.LOOK_SECONDS", 1.0)
+    sold = await shop.sell(30)
+    await shop.tell("faults", {"get_order": {"status": 503}})
+    stopped = await backfilled(cuadre, code=1)
+    assert not stopped["finished"]
+    assert stopped["error"].startswith("20 orders in a row failed")
+    assert (await shop.standing())["position_at"] == FROM
+    await shop.tell("faults", {"get_order": {}})
+    await backfilled(cuadre)
+    assert (await shop.stored()).keys() == set(sold)
+
+
+async def test_a_search_that_fails_for_a_while_is_waited_for(cuadre: Cuadre, shop: Shop) -> None:
+    sold = await shop.sell(3)
+    await shop.tell("faults", {"search": {"status": 502, "count": 2}})
+    assert counts(await backfilled(cuadre)) == (3, 3, 0, 3, 0)
+    assert (await shop.stored()).keys() == set(sold)
+
+
+async def test_a_refused_token_is_told_at_once(cuadre: Cuadre, shop: Shop) -> None:
+    await shop.tell("faults", {"me": {"status": 401}})
+    result = await cuadre("backfill", "--from", text(FROM), "--to", text(TO))
+    assert result.code == 1
+    assert "default  stopped: unauthorized: 401" in result.err
+    assert "access_token" in result.err
+
+
+async def test_beside_a_running_service_both_end_with_the_same_rows(
+    cuadre: Cuadre, shop: Shop, database: Database
+) -> None:
+    sold = await shop.sell(60)
+    async with MercadoPagoClient(shop.url) as api:
+        worker = Worker(database, api, concurrency=8, poll_seconds=0.05, lease_seconds=30)
+        worker.follow([Account("default", access_token=TOKEN)])
+        task = asyncio.create_task(worker.run())
+        document = await backfilled(cuadre)
+        await worker.stop(within_seconds=5)
+        await task
+    assert counts(document) == (60, 60, 0, 60, 0)
+    assert (await shop.stored()).keys() == set(sold)
+    versions = await database.fetch("select order_id, count(*) as versions from cuadre.order_versions group by 1")
+    assert {row["versions"] for row in versions} == {1}
+
+
+async def test_a_run_that_is_killed_goes_on_where_it_stood(cuadre: Cuadre, shop: Shop, tmp_path: Any) -> None:
+    sold = await shop.sell(450, every=timedelta(seconds=60))
+    arguments = ["backfill", "--from", text(FROM), "--to", text(TO), "--format", "json"]
+    with (tmp_path / "killed.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "service", *arguments, stdout=log, stderr=log, env=dict(os.environ)
+        )
+        try:
+
+            async def has_moved() -> bool:
+                row = await shop.standing()
+                return row is not None and row["position_at"] > FROM + timedelta(minutes=90)
+
+            await until(has_moved, what="the run has moved past its first page", seconds=60)
+            process.send_signal(signal.SIGKILL)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+    position = (await shop.standing())["position_at"]
+    stored = await shop.stored()
+    before = {order_id for number, order_id in enumerate(sold) if FROM + timedelta(seconds=60 * number) < position}
+    assert before <= stored.keys(), "the position stands before all that is not stored"
+    assert len(stored) < len(sold)
+    looks = await shop.requests("get_order")
+    document = await backfilled(cuadre)
+    assert (document["resumed"], document["finished"]) == (True, True)
+    assert document["listed"] < len(sold)
+    assert (await shop.stored()).keys() == set(sold)
+    # What was stored before the kill was not asked for again, but for looks that were under way.
+    assert await shop.requests("get_order") - looks <= len(sold) - len(stored) + 8
+    assert (await shop.standing())["listed"] >= len(sold)
+    again = await backfilled(cuadre)
+    assert (again["resumed"], *counts(again)) == (False, 450, 0, 0, 0, 0)
+
+
+async def test_a_clean_run_that_touches_the_certificate_extends_it_backwards(
+    cuadre: Cuadre, shop: Shop, database: Database
+) -> None:
+    await shop.sell(3)
+    for since in (TO + timedelta(hours=1), TO):
+        await database.execute("delete from cuadre.completeness")
+        await database.execute(QUERIES.begin_certificate, "default", since)
+        document = await backfilled(cuadre, begin=FROM - timedelta(minutes=30))
+        certificate = await read_certificate(database, "default")
+        assert certificate is not None
+        assert certificate.complete_until == since
+        assert certificate.complete_since == (FROM if since == TO else since)
+        assert document["complete_since"] == (text(FROM) if since == TO else None)
+
+
+@pytest.mark.parametrize("how", ["failed", "resumed"])
+async def test_a_run_that_failed_for_an_order_or_was_interrupted_extends_nothing(
+    cuadre: Cuadre, shop: Shop, database: Database, how: str
+) -> None:
+    sold = await shop.sell(3)
+    await database.execute(QUERIES.begin_certificate, "default", TO)
+    if how == "failed":
+        await shop.tell("faults", {"get_order": {"status": 404, "order_id": sold[0]}})
+    else:
+        await database.fetchval(QUERIES.begin_backfill, "default", FROM, TO)
+        await database.execute("update cuadre.sweeps set position_at = $1", FROM + timedelta(minutes=1))
+    await backfilled(cuadre, code=int(how == "failed"))
+    certificate = await read_certificate(database, "default")
+    assert certificate is not None
+    assert certificate.complete_since == TO
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--from", "2026-01-02", "--to", "2026-01-02"], "must be earlier than --to"),
+        (["--from", "2026-01-03", "--to", "2026-01-02"], "must be earlier than --to"),
+        (["--from", "2019-01-01", "--to", "2026-01-02"], "5 years"),
+        (["--from", "2190-01-01", "--to", "2191-01-01"], "future"),
+        (["--from", "2026-02-30", "--to", "2026-03-02"], "a date that exists"),
+        (["--from", "yesterday", "--to", "2026-03-02"], "a date like 2026-11-05"),
+        (["--from", "2026-01-01T00:00:00", "--to", "2026-03-02"], "with an offset"),
+        (["--to", "2026-03-02"], "--from"),
+        (["--from", "2026-01-02", "--to", "2026-01-03", "--account", "nobody"], "there are default"),
+    ],
+)
+async def test_a_range_that_cannot_be_is_refused_before_anything_is_asked(
+    cuadre: Cuadre, shop: Shop, arguments: list[str], words: str
+) -> None:
+    result: Result = await cuadre("backfill", *arguments)
+    assert result.code == 2
+    assert words in " ".join(result.err.split()).replace("│ ", "").replace(" │", "")
+    assert await shop.requests("me") == 0
+
+
+async def test_each_account_is_filled_with_its_own_orders(
+    cuadre: Cuadre, shop: Shop, environment: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    await shop.sell(2)
+    accounts = tmp_path / "accounts.json"
+    accounts.write_text(
+        json.dumps([{"name": "north", "access_token": TOKEN}, {"name": "south", "access_token": "unknown"}])
+    )
+    environment.setenv("CUADRE_ACCOUNTS_FILE", str(accounts))
+    result = await cuadre("backfill", "--from", text(FROM), "--to", text(TO), "--format", "json")
+    assert result.code == 1
+    north, south = result.json()["data"]
+    assert (north["account"], *counts(north)) == ("north", 2, 2, 0, 2, 0)
+    assert (south["account"], south["finished"]) == ("south", False)
+    only = await cuadre("backfill", "--from", text(FROM), "--to", text(TO), "--account", "north")
+    assert only.code == 0

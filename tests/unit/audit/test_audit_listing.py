@@ -1,0 +1,157 @@
+"""Searches stand below the looks: they take only what an account's gate has to spare, and tell it how they went."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from service.audit.listing import AccountGoneError, ProviderList
+from service.audit.windows import Window
+from service.mercadopago.account import Account
+from service.mercadopago.errors import AccountRefused, BadRequest, MercadoPagoError, NonsenseAnswer, ServerTrouble
+from service.mercadopago.listing import OrdersPage
+from service.mercadopago.pacing import BREAKER_FAILURES, AccountGate
+from service.sync.gates import Gates
+from tests.support.listing import Asked, BentList
+from tests.support.waiting import until
+
+NOON = datetime(2026, 9, 1, 12, 0, 0, tzinfo=UTC)
+WINDOW = Window(NOON, NOON, 1)
+
+
+class Bench:
+    """One account, a clock that stands still unless moved, and a list."""
+
+    def __init__(self, rate: float = 50.0) -> None:
+        self.now = 1000.0
+        self.gates = Gates(lambda: self.now)
+        self.gates.follow([Account("shop", access_token="t", rate_per_second=rate)])
+        self.shop = BentList()
+        self.listing = ProviderList(self.shop, self.gates, "shop", clock=lambda: self.now)
+
+    @property
+    def gate(self) -> AccountGate:
+        gate = self.gates.gate("shop")
+        assert gate is not None
+        return gate
+
+    def fail(self, error: MercadoPagoError) -> None:
+        def failing(nth: int, asked: Asked) -> OrdersPage | None:
+            raise error
+
+        self.shop.before = failing
+
+
+async def test_a_search_takes_one_of_the_accounts_calls_and_gives_it_back_to_nobody() -> None:
+    bench = Bench()
+    assert bench.gate.room(bench.now).known == 10
+    await bench.listing.search(WINDOW)
+    assert bench.gate.room(bench.now).known == 9
+    assert bench.gate.well_since is None, "a search says nothing about whether orders can be read"
+
+
+async def test_a_quarter_of_what_may_start_at_once_is_left_to_the_looks() -> None:
+    bench = Bench()
+    bench.gate.take(bench.now, known=8)
+    waiting = asyncio.create_task(bench.listing.search(WINDOW))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert bench.shop.asked == []
+    assert bench.gate.room(bench.now).known == 2
+    bench.now += 1.0
+    await asyncio.wait_for(waiting, 5)
+    assert len(bench.shop.asked) == 1
+
+
+async def test_a_slow_account_is_searched_too() -> None:
+    bench = Bench(rate=0.5)
+    await bench.listing.search(WINDOW)
+    assert len(bench.shop.asked) == 1
+
+
+async def test_trouble_counts_for_the_breaker_and_the_search_makes_the_probe_when_it_is_due() -> None:
+    bench = Bench()
+    bench.fail(ServerTrouble("500", status=500))
+    for _ in range(BREAKER_FAILURES):
+        with pytest.raises(ServerTrouble):
+            await bench.listing.search(WINDOW)
+        bench.now += 1
+    assert bench.gate.paused(bench.now) == "outage"
+    bench.shop.before = lambda nth, asked: None
+    bench.now += 60
+    await asyncio.wait_for(bench.listing.search(WINDOW), 5)
+    assert bench.gate.paused(bench.now) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AccountRefused("401", status=401),
+        AccountRefused("403", status=403),
+        NonsenseAnswer("400", status=400),
+        BadRequest("404", status=404),
+    ],
+)
+async def test_a_refused_search_pauses_no_account(error: MercadoPagoError) -> None:
+    bench = Bench()
+    bench.fail(error)
+    for _ in range(BREAKER_FAILURES + 1):
+        with pytest.raises(type(error)):
+            await bench.listing.search(WINDOW)
+        bench.now += 1
+    assert bench.gate.paused(bench.now) is None
+
+
+async def test_a_refused_search_opens_no_gate_that_the_looks_have_shut() -> None:
+    bench = Bench()
+    bench.gate.take(bench.now, known=1)
+    bench.gate.refused(bench.now)
+    bench.now += 60
+    bench.fail(AccountRefused("401", status=401))
+    with pytest.raises(AccountRefused):
+        await bench.listing.search(WINDOW)
+    assert bench.gate.paused(bench.now) == "refused"
+    assert bench.gate.room(bench.now).known == 0
+
+
+async def test_a_token_that_is_good_for_orders_only_leaves_the_providers_clock_unknown() -> None:
+    class Clock:
+        async def fetchval(self, query: str) -> datetime:
+            del query
+            return NOON
+
+    bench = Bench()
+    bench.shop.refuses = AccountRefused("403", status=403)
+    now = await bench.listing.now(Clock(), this_machine=NOON + timedelta(hours=1))  # type: ignore[arg-type]  # a clock will do
+    assert (now.reach, now.certain) == (NOON, NOON)
+    bench.shop.refuses = AccountRefused("401", status=401)
+    with pytest.raises(AccountRefused):
+        await bench.listing.now(Clock(), this_machine=NOON)  # type: ignore[arg-type]  # a clock will do
+
+
+async def test_an_account_that_is_gone_ends_the_search() -> None:
+    bench = Bench()
+    bench.gates.follow([])
+    with pytest.raises(AccountGoneError):
+        await bench.listing.search(WINDOW)
+
+
+async def test_a_search_that_is_cancelled_leaves_the_gate_as_it_was() -> None:
+    bench = Bench()
+    started = asyncio.Event()
+
+    async def hanging(account: Account, **_: object) -> OrdersPage:
+        started.set()
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    bench.shop.search_orders = hanging  # type: ignore[method-assign]  # this one call hangs
+    task = asyncio.create_task(bench.listing.search(WINDOW))
+    await asyncio.wait_for(started.wait(), 5)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    async def is_over() -> bool:
+        return bench.gate._in_flight == 0
+
+    await until(is_over, what="the call is over")
