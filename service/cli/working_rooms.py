@@ -79,7 +79,7 @@ class WorkingRooms:
             on_committed=self._desk_committed,
         )
         self._singletons: dict[str, Singleton] = {
-            "housekeeping": self._housekeeping(database, holder, accounts),
+            "housekeeping": self._housekeeping(settings, database, holder, accounts),
             "nightly": NightlyVerification(
                 database,
                 client,
@@ -101,9 +101,12 @@ class WorkingRooms:
             )
         self.follow(accounts())
 
-    def _housekeeping(self, database: Database, holder: str, accounts: Callable[[], AccountBook]) -> Housekeeping:
+    def _housekeeping(
+        self, settings: Settings, database: Database, holder: str, accounts: Callable[[], AccountBook]
+    ) -> Housekeeping:
         async def refresh_audit_gauges(reading: Database) -> None:
-            await completeness.refresh_gauges(reading, [account.name for account in accounts()])
+            if settings.sweep == "on":
+                await completeness.refresh_gauges(reading, [account.name for account in accounts()])
             await nightly.refresh_gauges(reading)
 
         return Housekeeping(

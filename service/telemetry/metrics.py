@@ -105,7 +105,7 @@ command_seconds = Histogram(
 # The audit
 sweep_orders_total = Counter(
     "cuadre_sweep_orders_total",
-    "Orders in the provider's list, by what was known of them here: known, unknown, stale.",
+    "Orders in the provider's list, by what was known of them here: known, unknown, stale; foreign: no order's id.",
     ["found"],
     registry=REGISTRY,
 )

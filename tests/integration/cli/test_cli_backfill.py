@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -20,6 +21,8 @@ from service.mercadopago.client import MercadoPagoClient
 from service.simulator.server import SimulatorConfig, create_app
 from service.sync.worker import Worker
 from tests.integration.cli.cli_support import TOKEN, USER_ID, Cuadre, Result
+from tests.support.looking import see
+from tests.support.orders import order
 from tests.support.waiting import until
 
 DAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=10)
@@ -34,14 +37,14 @@ class Shop:
         self.url = str(server.make_url("")).rstrip("/")
 
     async def tell(self, path: str, body: object) -> Any:
-        async with _session(self) as session, session.post(f"{self.url}/_sim/{path}", json=body) as answer:
+        async with _session() as session, session.post(f"{self.url}/_sim/{path}", json=body) as answer:
             assert answer.status in {200, 201}, await answer.text()
             return await answer.json()
 
     async def sell(self, count: int, *, first: datetime = FROM, every: timedelta = timedelta(minutes=1)) -> list[str]:
         """Orders created at these moments, paid unless their number is a multiple of three."""
         found = []
-        async with _session(self) as session:
+        async with _session() as session:
             for number in range(count):
                 created = (first + number * every).isoformat(timespec="milliseconds").replace("+00:00", "Z")
                 spec = {"type": "qr", "total_amount": "100.00", "created_date": created}
@@ -54,7 +57,7 @@ class Shop:
 
     async def requests(self, operation: str) -> int:
         async with (
-            _session(self) as session,
+            _session() as session,
             session.get(f"{self.url}/_sim/requests?operation={operation}&limit=1") as answer,
         ):
             counts = (await answer.json())["counts"].get(operation, {})
@@ -68,10 +71,7 @@ class Shop:
         return await self.database.fetchrow("select * from cuadre.sweeps where kind = 'backfill'")
 
 
-def _session(shop: Shop) -> Any:
-    del shop
-    import aiohttp
-
+def _session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession()
 
 
@@ -243,6 +243,20 @@ async def test_a_clean_run_that_touches_the_certificate_extends_it_backwards(
         assert certificate.complete_until == since
         assert certificate.complete_since == (FROM if since == TO else since)
         assert document["complete_since"] == (text(FROM) if since == TO else None)
+
+
+async def test_a_clean_run_over_all_that_is_certified_knows_anew_which_types_the_list_leaves_out(
+    cuadre: Cuadre, shop: Shop, database: Database
+) -> None:
+    await shop.sell(2)
+    await database.execute(QUERIES.begin_certificate, "default", TO)
+    await database.execute("update cuadre.completeness set blind_types = '{qr}'")
+    dates = {"created_date": text(FROM + timedelta(hours=3)), "last_updated_date": text(FROM + timedelta(hours=3))}
+    await see(database, order(1) | dates | {"type": "legacy_qr"})
+    await backfilled(cuadre)
+    certificate = await read_certificate(database, "default")
+    assert certificate is not None
+    assert (certificate.complete_since, certificate.blind_types) == (FROM, ("legacy_qr",))
 
 
 @pytest.mark.parametrize("how", ["failed", "resumed"])
