@@ -88,10 +88,10 @@ def _comes_to_rest(state: State) -> State:
 
 
 PINNED = {
-    "claim_due_orders": "",
-    "mark_order_due": "",
-    "settle_claims": "",
-    "record_notifications": "",
+    "claim_due_orders": "8b6ca0814908658d",
+    "mark_order_due": "90c553716ab12a70",
+    "settle_claims": "f2af04724fe29423",
+    "record_notifications": "3d8ac3edaf8dd54a",
 }
 
 
