@@ -4,6 +4,7 @@ from service.accounts import AccountBook
 from service.cli.context import configuration
 from service.cli.output import Column, FormatOption, note, print_json, print_line, print_table, print_title
 from service.mercadopago.account import Account
+from service.orders.look_table import COUNTED_FOR, LookTable, looks_a_day, looks_of
 from service.settings import MASK, Settings, describe
 from service.web.keys import follow_keys
 
@@ -22,6 +23,8 @@ def command(format: FormatOption = "table") -> int:  # noqa: A002 - the option's
          Column("POLICY"), Column("RATE/S", "amount")],
         [_row(account) for account in accounts],
     )  # fmt: skip
+    for account in accounts:
+        print_line(f"{account.name}  {cost_of_looks(account.looks)}")
     if warnings:
         print_line("")
     for warning in warnings:
@@ -33,6 +36,15 @@ def warnings_about(settings: Settings) -> list[str]:
     """Variables that are set and mean nothing: mostly typing mistakes."""
     unknown = [f"{name}: no such setting; it changes nothing" for name in settings.unknown]
     return unknown + [f"{name}: not used, because CUADRE_ACCOUNTS_FILE is set" for name in settings.ignored]
+
+
+def cost_of_looks(table: LookTable) -> str:
+    """One line: what this table of looks costs, beside the looks that notifications ask for."""
+    paid = looks_of(table)["qr_paid"].in_all
+    return (
+        f"looks: {paid} a paid QR order over {COUNTED_FOR.days} days; "
+        f"1,000 orders a day cost {looks_a_day(table):,} looks a day"
+    )
 
 
 def _row(account: Account) -> tuple[object, ...]:
@@ -61,6 +73,10 @@ def _document(settings: Settings, accounts: AccountBook, warnings: list[str]) ->
                 "webhook_secrets": [MASK for _ in account.webhook_secrets],
                 "signature_policy": account.signature_policy,
                 "rate_per_second": account.rate_per_second,
+                "looks": {
+                    "of_an_order": {name: cost._asdict() for name, cost in looks_of(account.looks).items()},
+                    "a_day_per_1000_orders_a_day": looks_a_day(account.looks),
+                },
             }
             for account in accounts
         ],

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +21,7 @@ from service.mercadopago.errors import MercadoPagoError
 from service.mercadopago.pacing import AccountGate
 from service.settings import Settings
 from service.sync.apply import Outcome, apply_looks, with_failure
+from service.sync.by_payments import READ_BY_PAYMENTS
 from service.sync.claims import QUERIES as SYNC_QUERIES
 from service.sync.claims import Claim, claim_one, mark_order_due, release
 from service.sync.look import look_at
@@ -35,7 +36,10 @@ _POSITION_ATTEMPTS = 50
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What became of a look. `version` and `status` are what is stored now; `error` is one line, None after success."""
+    """What became of a look. `version` and `status` are what is stored now; `error` is one line, None after success.
+
+    `hint` is the advice that goes with an error; after success it says how the order was read, if not by itself.
+    """
 
     order_id: str
     account: str | None = None
@@ -48,17 +52,18 @@ class Seen:
 
 
 class _Client(MercadoPagoClient):
-    """Remembers the advice that goes with each failed call, which the `sync` row does not keep."""
+    """Remembers the advice that goes with each order's failed call, which the `sync` row does not keep."""
 
     def __init__(self, base_url: str) -> None:
         super().__init__(base_url)
-        self.hints: dict[str, str] = {}
+        self.hints: dict[str, tuple[str, str]] = {}
+        """By order id: what failed, and the advice."""
 
     async def get_any(self, account: Account, order_id: str) -> FetchedOrder:
         try:
             return await super().get_any(account, order_id)
         except MercadoPagoError as error:
-            self.hints[order_id] = error.hint
+            self.hints[order_id] = (str(error), error.hint)
             raise
 
 
@@ -129,7 +134,7 @@ class LookNow:
 
     async def _serve(self, claim: Claim, account: Account, gate: AccountGate, before: Any) -> Seen:
         try:
-            look = await look_at(self._client, account, claim, gate, time.monotonic)
+            look = await look_at(self._client, account, claim, gate, time.monotonic, database=self._database)
             policies = account_policies(self._accounts.by_name)
             try:
                 [outcome] = await apply_looks(self._database, [look], **policies)
@@ -152,7 +157,8 @@ class LookNow:
             if settlement.quarantine_reason is not None:
                 error += " (the order is in quarantine)"
             return await self._failed(claim.order_id, claim.account, error)
-        return _seen(claim.order_id, await self._standing(claim.order_id), before)
+        seen = _seen(claim.order_id, await self._standing(claim.order_id), before)
+        return replace(seen, hint=READ_BY_PAYMENTS) if outcome.look.laid_over is not None else seen
 
     async def _served_elsewhere(self, order_id: str, account: Account, generation: int, before: Any) -> Seen | None:
         """What another process's look brought, once it has served our mark."""
@@ -166,6 +172,8 @@ class LookNow:
     async def _failed(self, order_id: str, account: Account | str, error: str) -> Seen:
         standing = await self._standing(order_id)
         name = account if isinstance(account, str) else account.name
+        # An order that is shown no more may have failed at one of its payments: other advice would go with that.
+        failed, hint = self._client.hints.get(order_id, ("", None))
         return Seen(
             order_id=order_id,
             account=standing["account"] or name,
@@ -173,7 +181,7 @@ class LookNow:
             status_detail=standing["status_detail"],
             version=standing["version"],
             error=error,
-            hint=self._client.hints.get(order_id),
+            hint=hint if failed in error else None,
         )
 
     async def _standing(self, order_id: str) -> Any:

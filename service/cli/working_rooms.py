@@ -18,6 +18,7 @@ from service.audit.nightly import NightlyVerification
 from service.audit.retention import Retention, RetentionPolicy
 from service.audit.sweep import Sweep
 from service.database.pool import UNAVAILABLE, Database
+from service.desk.legacy_watch import LegacyWatches
 from service.desk.report import refresh_gauges as refresh_desk_gauges
 from service.desk.runner import Runner
 from service.mercadopago.client import MercadoPagoClient
@@ -78,6 +79,15 @@ class WorkingRooms:
             beat=lambda: health.beat("desk"),
             on_committed=self._desk_committed,
         )
+        self.watches = LegacyWatches(
+            desk_database,
+            client,
+            accounts=lambda: [account.name for account in accounts()],
+            account=self.worker.gates.account,
+            gate=self.worker.gates.gate,
+            beat=lambda: health.beat("watches"),
+            on_marked=self.worker.wake,
+        )
         self._singletons: dict[str, Singleton] = {
             "housekeeping": self._housekeeping(settings, database, holder, accounts),
             "nightly": NightlyVerification(
@@ -130,13 +140,14 @@ class WorkingRooms:
 
     def begin(self) -> Mapping[str, Awaitable[None]]:
         """The loops by name; from now on they are expected to make progress."""
-        expected = ["sync", "desk"] + (["sweep"] if "sweep" in self._singletons else [])
+        expected = ["sync", "desk", "watches"] + (["sweep"] if "sweep" in self._singletons else [])
         for name in expected:
             self._health.expect(name, max_age_seconds=LOOP_MAX_AGE_SECONDS)
         singletons = {name: singleton.run() for name, singleton in self._singletons.items()}
         return {
             "sync": self.worker.run(),
             "desk": self.runner.run(),
+            "watches": self.watches.run(),
             "positions": self.positions.run(),
             **singletons,
         }
@@ -147,6 +158,7 @@ class WorkingRooms:
         `tasks` are the loops; `finish_by` is a moment of `time.monotonic`. `fast`: somebody at the keyboard, or a
         second signal; what does not finish at once is given back, and nothing is lost.
         """
+        self.watches.stop()
         patience = max(0.5, FAST_SECONDS if fast else finish_by - time.monotonic() - RELEASE_SECONDS)
         await asyncio.gather(self.worker.stop(within_seconds=patience), self.runner.stop(within_seconds=patience))
         # First, or it would take the place again that is given up here.

@@ -46,8 +46,9 @@ UNAVAILABLE: Final[tuple[type[BaseException], ...]] = (
     exceptions.TransactionRollbackError,  # deadlock, serialization: the next attempt may do
     exceptions.LockNotAvailableError,
     exceptions.PostgresSystemError,
-    client_exceptions.TargetServerAttributeNotMatched,  # none of several hosts takes writes
-    client_exceptions.ProtocolError,  # an answer that broke off
+    # An answer that broke off; none of several hosts takes writes; and a pooled connection whose server said farewell
+    # while nobody listened, which is told as "cannot switch to state 12; another operation (2) is in progress".
+    client_exceptions.InternalClientError,
 )
 
 # The connection's server is gone or demoted, so its siblings are worth nothing either.
@@ -59,6 +60,7 @@ _GONE: Final[tuple[type[BaseException], ...]] = (
     exceptions.CannotConnectNowError,
     exceptions.DatabaseDroppedError,
     exceptions.PostgresConnectionError,
+    client_exceptions.InternalClientError,
 )
 
 

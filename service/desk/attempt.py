@@ -10,7 +10,14 @@ from service.desk.outcomes import Outcome, Verdict, judge
 from service.desk.work import Executor, Tools, Work
 from service.mercadopago.account import Account
 from service.mercadopago.answers import ProviderAnswer
-from service.mercadopago.errors import AccountRefused, MercadoPagoError, ProviderTrouble, RateLimited, ServerTrouble
+from service.mercadopago.errors import (
+    AccountRefused,
+    BadRequest,
+    MercadoPagoError,
+    ProviderTrouble,
+    RateLimited,
+    ServerTrouble,
+)
 from service.mercadopago.pacing import AccountGate
 
 FAULT_WAIT_SECONDS: Final = 30.0
@@ -33,6 +40,8 @@ async def attempt(
         answered = await executor.send(tools, account, work)
     except MercadoPagoError as error:
         _tell_error(gate, clock(), error)
+        if isinstance(error, BadRequest) and error.status == 0:
+            return _unsendable(work, error), None
         return _judged(work, error), None
     except Exception as error:
         gate.abandoned(clock())
@@ -83,6 +92,13 @@ def _judged(work: Work, answer: ProviderAnswer | MercadoPagoError) -> Outcome:
         # "Already refunded" does not say by whom: the order does.
         return replace(outcome, verdict=Verdict.COMPARE, unknown=True)
     return outcome
+
+
+def _unsendable(work: Work, error: BadRequest) -> Outcome:
+    """What the client would not send this time, it will not send another time."""
+    if work.was_unknown:
+        return Outcome(Verdict.COMPARE, code="unsendable", message=str(error), unknown=True)
+    return Outcome(Verdict.REFUSED, code="unsendable", message=f"It could not be sent: {error}")
 
 
 def _tell(

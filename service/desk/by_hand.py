@@ -100,11 +100,9 @@ def _check_word(status: str, note: str, order_id: str | None) -> None:
 
 
 def _check_unknown(row: Record, status: str, order_id: str | None) -> None:
-    if row["status"] != "unknown" or row["is_held"]:
-        raise WrongState(
-            "Only a command whose outcome is unknown, and that nobody looks into at this moment, is settled by hand.",
-            code="not_unknown",
-        )
+    # One that is being sent at this moment is `sending`.
+    if row["status"] != "unknown":
+        raise WrongState("Only a command whose outcome is unknown is settled by hand.", code="not_unknown")
     if row["kind"] == "create" and status == "done" and order_id is None:
         raise InvalidRequest([Fault("order_id", "is required: the order that the creation made")])
     if row["order_id"] is not None and order_id not in (None, row["order_id"]):

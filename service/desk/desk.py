@@ -94,7 +94,13 @@ class Desk:
         key = check_key(key)
         async with self._database.transaction() as connection:
             command, is_new = await refund_intent(
-                connection, order_id, payment_id=payment_id, amount=amount, key=key, asked_by=asked_by
+                connection,
+                order_id,
+                payment_id=payment_id,
+                amount=amount,
+                key=key,
+                asked_by=asked_by,
+                currency_of=self._usual_currency,
             )
             crashpoints.reach("desk.intent.before_commit")
         return self._written(command, is_new=is_new)
@@ -179,8 +185,8 @@ class Desk:
     ) -> CommandRow:
         """A person found out what became of a command whose outcome is unknown: `done` or `refused`, and why.
 
-        A creation that is done needs its `order_id`. Raises `InvalidRequest`, `UnknownCommand`, `WrongState` where its
-        outcome is not unknown, or it is being looked into at this moment.
+        A creation that is done needs its `order_id`; a refund that is done has to show in the stored order. Raises
+        `InvalidRequest`, `UnknownCommand`, `WrongState` where its outcome is not unknown.
         """
         command = await settle_by_hand(
             self._database, command_id, status=status, note=note, asked_by=asked_by, order_id=order_id
@@ -209,6 +215,10 @@ class Desk:
                 return command
             await asyncio.sleep(min(step, left))
             step = min(longest, step * 1.5)
+
+    def _usual_currency(self, name: str) -> str | None:
+        account = self._account(name)
+        return None if account is None else account.currency
 
     async def _currency(self, connection: Any, account: Account) -> str | None:
         """What the account sells in: by its settings, else as its latest stored order says, if there is one."""

@@ -1,6 +1,6 @@
 """Intents about a stored order: its cancellation, and refunds, which reserve what they will give back."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
@@ -62,11 +62,19 @@ async def cancellation(connection: Any, order_id: str, *, key: str, asked_by: st
 
 
 async def refund_intent(
-    connection: Any, order_id: str, *, payment_id: str | None, amount: str | None, key: str, asked_by: str
+    connection: Any,
+    order_id: str,
+    *,
+    payment_id: str | None,
+    amount: str | None,
+    key: str,
+    asked_by: str,
+    currency_of: Callable[[str], str | None],
 ) -> tuple[CommandRow, bool]:
     """Reserves and writes the refund down, in the connection's transaction; the row, and whether it is new.
 
-    The order's locks are taken first. A repeat finds its row before anything is reserved.
+    The order's locks are taken first. A repeat finds its row before anything is reserved. `currency_of` an account, by
+    name, is for orders that do not tell theirs.
     """
     await lock_orders(connection, [order_id])
     order = await connection.fetchrow(QUERIES.lock_order_asked_about, order_id)
@@ -77,7 +85,8 @@ async def refund_intent(
     there = await find_by_key(connection, order["account"], key, asked)
     if there is not None:
         return there, False
-    wanted = check_refund(request, currency=order["currency"])
+    currency = order["currency"] or currency_of(order["account"])
+    wanted = check_refund(request, currency=currency)
     commands = await commands_of_order(connection, order_id)
     reserved = await _reserve(connection, order_id, commands, wanted.payment_id, wanted.amount)
     # Said as such only where nothing else is on its way: else its share would be given back as well.
@@ -98,7 +107,7 @@ async def refund_intent(
             point_of_sale=order["point_of_sale"],
             payment_id=next(iter(reserved)) if len(reserved) == 1 else None,
             amount=total_of(reserved.values()),
-            currency=order["currency"],
+            currency=currency,
             reserved=reserved,
             body=_body(order_id, reserved, everything=everything),
             options={EVERYTHING: True} if everything else {},

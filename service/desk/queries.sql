@@ -70,7 +70,7 @@ limit 1;
 -- those that nobody waits for any more.
 select
     account,
-    count(*) filter (where status <> 'accepted' and not stale) as to_call,
+    count(*) filter (where status in ('waiting', 'sending', 'unknown') and not stale) as to_call,
     count(*) filter (where status = 'accepted') as to_see,
     count(*) filter (where stale) as to_withdraw
 from (
@@ -102,6 +102,14 @@ picked as (
           and c.due_at <= now()
           and (c.leased_until is null or c.leased_until <= now())
           and not (c.status = 'waiting' and c.maybe_sent_at is null and coalesce(c.valid_until <= now(), false))
+          -- What is put on a point of sale replaces what is there, so its commands go out in the order they were asked.
+          and not (c.kind in ('legacy_put', 'legacy_delete') and exists (
+              select from cuadre.commands as earlier
+              where earlier.settled_at is null and earlier.asked_at <= c.asked_at
+                and earlier.account = c.account and earlier.point_of_sale = c.point_of_sale
+                and earlier.kind in ('legacy_put', 'legacy_delete')
+                and (earlier.asked_at, earlier.command_id) < (c.asked_at, c.command_id)
+          ))
         order by c.due_at
         limit lane.room
         for update of c skip locked

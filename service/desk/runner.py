@@ -11,6 +11,7 @@ Each process of a working role runs one. They share the work through the databas
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -150,13 +151,16 @@ class Runner:
 
     async def _claim(self, wanted: Mapping[str, int]) -> bool:
         """Claims commands of the accounts that anything may go out for, and puts the others off."""
+        # A slow account leaves room for the others.
+        share = self._concurrency if len(wanted) < 2 else max(1, self._concurrency // 2)
+        in_flight = Counter(work.command.account for work in self._held.values())
         rooms: dict[str, int] = {}
         paused: dict[str, tuple[float, str]] = {}
         for name in wanted:
             room, pause = self._room(name)
             if pause is not None:
                 paused[name] = pause
-            else:
+            elif (room := min(room, share - in_flight[name])) > 0:
                 rooms[name] = room
         if paused:
             await self._database.execute(
@@ -226,6 +230,7 @@ class Runner:
     async def _carry_out(self, work: Work, account: Account, gate: AccountGate) -> None:
         until = self._clock() + self._lease_seconds
         executor = self._executors[work.command.kind]
+        crashpoints.reach("desk.sending")
         outcome, answer = await attempt(executor, self._tools, account, work, gate, self._clock)
         crashpoints.reach("desk.called")
         await self._commit(work, outcome, answer, until=until)

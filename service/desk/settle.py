@@ -12,6 +12,7 @@ from service.database.pool import Database
 from service.desk.by_hand import settle_locked
 from service.desk.create_rules import without_card_tokens
 from service.desk.intents import QUERIES, CommandRow, command_row
+from service.desk.legacy_watch import first_watch_seconds
 from service.desk.outcomes import Outcome, Verdict
 from service.desk.overdue import lock_ids, tell_unknown_outcome
 from service.desk.report import report_settled, report_unknown
@@ -100,7 +101,9 @@ async def _write(connection: Any, work: Work, outcome: Outcome, answer: str | No
         answer if decided and answer else None,
         None if decided else _last_error(outcome),
         body,
-        due_after(outcome),
+        first_watch_seconds(work, outcome)
+        if outcome.verdict in (Verdict.DONE, Verdict.REFUSED)
+        else due_after(outcome),
     )
     return None if row is None else command_row(row)
 
@@ -180,6 +183,10 @@ async def settle_seen(database: Database) -> list[CommandRow]:
         }
         if late:
             await connection.execute(QUERIES.mark_orders_due, list(late), list(late.values()))
+        if settled:
+            crashpoints.reach("desk.seen.before_commit")
+    if settled:
+        crashpoints.reach("desk.seen.after_commit")
     _report(settled, [])
     return settled
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,12 @@ class Schedule:
         slack = self.every / 10
         repeats = max(0, (now - before + slack) // self.every) + 1
         return before + repeats * self.every + slack * jitter
+
+    def looks_within(self, span: timedelta) -> int:
+        """How many looks come after the anchor, up to `span` from it."""
+        listed = sum(offset <= span for offset in self.offsets)
+        last = self.offsets[-1] if self.offsets else timedelta()
+        return listed + (max(0, (span - last) // self.every) if self.every is not None else 0)
 
 
 def _seconds(*values: int) -> tuple[timedelta, ...]:
@@ -106,3 +113,53 @@ def _wait(place: str, value: object) -> timedelta:
     if not is_number or not _LEAST_SECONDS <= value <= _MOST_SECONDS:  # type: ignore[operator]  # a number, as just seen
         raise ValueError(f"{place}: must be numbers of seconds from {_LEAST_SECONDS} to {_MOST_SECONDS}")
     return timedelta(seconds=float(value))  # type: ignore[arg-type]  # as above
+
+
+COUNTED_FOR = timedelta(days=360)
+"""From an order's last change to the end of the refund windows: so long its looks are counted."""
+
+
+class LooksOfALife(NamedTuple):
+    """How many looks the schedule brings one order: within a day of its creation, and in all."""
+
+    first_day: int
+    in_all: int
+
+
+def looks_of(table: LookTable = DEFAULT_LOOKS) -> dict[str, LooksOfALife]:
+    """The schedule's looks at typical orders, from creation to `COUNTED_FOR` after the last change.
+
+    Every change is told as it happens: the looks that notifications ask for come on top, and those that the schedule
+    would bring later are spared. An order in person expires after 15 min, an online one after 30 days.
+    """
+    minute, hour, day = (timedelta(seconds=seconds) for seconds in (_MINUTE, _HOUR, _DAY))
+    in_person, online = table.open_in_person, table.open_online
+    lives: dict[str, tuple[tuple[Schedule, timedelta], ...]] = {
+        "qr_paid": ((in_person, minute), (table.paid, COUNTED_FOR)),
+        "qr_expired": ((in_person, 15 * minute), (table.closed, COUNTED_FOR)),
+        "qr_partly_refunded": ((in_person, minute), (table.paid, 2 * day), (table.paid, COUNTED_FOR)),
+        "online_paid": ((online, hour), (table.paid, COUNTED_FOR)),
+        "online_expired": ((online, 30 * day), (table.closed, COUNTED_FOR)),
+    }
+    return {name: _looks_in(stretches) for name, stretches in lives.items()}
+
+
+def looks_a_day(table: LookTable = DEFAULT_LOOKS, orders_a_day: int = 1000) -> int:
+    """What `orders_a_day` QR orders, each paid in its first minute, cost every day once all ages are there.
+
+    On such a day every look of a life falls on as many orders as are made in a day.
+    """
+    return orders_a_day * looks_of(table)["qr_paid"].in_all
+
+
+def _looks_in(stretches: tuple[tuple[Schedule, timedelta], ...]) -> LooksOfALife:
+    """`stretches`: which schedule holds, counted from its own beginning, and for how long. The next change ends one."""
+    first_day = in_all = 0
+    began = timedelta()
+    for number, (schedule, span) in enumerate(stretches, start=1):
+        # A look at the very moment of a change is the one that the change asks for.
+        counted = span if number == len(stretches) else span - timedelta.resolution
+        in_all += schedule.looks_within(counted)
+        first_day += schedule.looks_within(min(counted, timedelta(seconds=_DAY) - began))
+        began += span
+    return LooksOfALife(first_day, in_all)

@@ -15,9 +15,11 @@ from random import random
 from typing import Any
 
 from service.database.pool import Database
+from service.mercadopago.payer import order_without_payer
 from service.mercadopago.reader import ReadOrder
 from service.orders.asked import AskedCommand
 from service.orders.looks import next_look
+from service.sync.by_payments import READ_BY_PAYMENTS
 from service.sync.changes import Applied, DiscrepancyChange, StoredOrder, changes_within, decide
 from service.sync.claims import QUERIES, Claim
 from service.sync.duplicates import duplicate_changes
@@ -43,6 +45,8 @@ class Look:
     failure: Failure | None = None
     others_succeed: bool = False
     unreadable_body: str | None = None
+    # The order itself is shown no more: `read` is its last document, of this hash, with its payments laid over it.
+    laid_over: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,7 @@ async def _apply_in(
     else:
         now, standing = await connection.fetchval(QUERIES.database_now), {}
     looks = await with_legacy_expiries(connection, looks)
+    looks = [_without_erased_payer(look, standing.get(look.claim.order_id)) for look in looks]
     read = [look for look in looks if look.read is not None]
     decided = {look.claim.order_id: _decide(look, standing[look.claim.order_id], now, policies) for look in read}
     await _write_orders(connection, now, read, decided)
@@ -147,6 +152,7 @@ class _Standing:
 
     stored: StoredOrder | None
     commands: tuple[AskedCommand, ...]
+    payer_erased: bool = False
 
 
 async def _read_standing(
@@ -160,7 +166,7 @@ async def _read_standing(
     ids = list(named)
     now = await lock(connection, ids, references)
     standing = {
-        row["order_id"]: _Standing(stored_order(row), asked_commands(row))
+        row["order_id"]: _Standing(stored_order(row), asked_commands(row), row["payer_erased"] is True)
         for row in await connection.fetch(QUERIES.read_stored_orders, ids, [])
     }
     # A stored order keeps its account, which need not be the one that the claim was made for.
@@ -176,6 +182,13 @@ async def _read_standing(
     return now, standing
 
 
+def _without_erased_payer(look: Look, standing: _Standing | None) -> Look:
+    """Who was erased stays away, also where the account keeps payers."""
+    if look.read is None or standing is None or not standing.payer_erased:
+        return look
+    return replace(look, read=order_without_payer(look.read))
+
+
 def _decide(look: Look, standing: _Standing, now: datetime, policies: AccountPolicies) -> Applied:
     assert look.read is not None
     return decide(
@@ -186,6 +199,7 @@ def _decide(look: Look, standing: _Standing, now: datetime, policies: AccountPol
         now=now,
         commands=standing.commands,
         refunds_only_here_since=policies["refunds_only_here_since"],
+        laid_over=look.laid_over,
     )
 
 
@@ -193,10 +207,11 @@ def _settlement(look: Look, applied: Applied | None, now: datetime, policies: Ac
     if applied is None:
         assert look.failure is not None
         return settle_failure(look.claim, look.failure, now=now, random=random(), others_succeed=look.others_succeed)
-    if applied.outcome == "older":
+    stored = applied.stored
+    older = applied.outcome == "older"
+    if older and (stored is None or stored.document_stamp is None):
         # A stale read at the provider: what is stored stays, and a fresh look is owed soon.
         return settle_success("older", now + STALE_ANSWER_LOOK, last_error=OLDER)
-    stored = applied.stored
     changed_now = applied.outcome == "applied"
     due_at = next_look(
         applied.snapshot,
@@ -207,7 +222,9 @@ def _settlement(look: Look, applied: Applied | None, now: datetime, policies: Ac
         jitter=random() * 2 - 1,
         table=policies["look_table"](applied.account),
     )
-    return settle_success(applied.outcome, due_at)
+    # An old order that is shown again as it was when its payments had moved on already: there is no hurry.
+    settlement = settle_success(applied.outcome, due_at, last_error=OLDER if older else None)
+    return replace(settlement, detail=READ_BY_PAYMENTS) if look.laid_over is not None else settlement
 
 
 async def _write_orders(connection: Any, now: datetime, looks: Sequence[Look], decided: Mapping[str, Applied]) -> None:
@@ -300,4 +317,4 @@ async def _settle(
 
 def with_failure(look: Look, failure: Failure) -> Look:
     """The same claim, settled as failed: what was read could not be stored."""
-    return replace(look, read=None, told=None, failure=failure)
+    return replace(look, read=None, told=None, failure=failure, laid_over=None)

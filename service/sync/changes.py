@@ -13,6 +13,7 @@ from service.orders.history import History, remember
 from service.orders.lifecycle import is_sale, paid_total, refunded_total
 from service.orders.rules import JUDGED_ELSEWHERE, Finding, evaluate, rules_due_at
 from service.orders.snapshot import OrderSnapshot
+from service.sync.payments_overlay import under_their_own_names
 from service.sync.policies import RefundPolicy, no_policy
 
 
@@ -48,6 +49,8 @@ class StoredOrder:
     changed_at: datetime
     rules_due_at: datetime | None = None
     open_discrepancies: tuple[OpenDiscrepancy, ...] = ()
+    # Where payments were laid over the order's last document: that document's own time.
+    document_stamp: Stamp | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +91,19 @@ def decide(
     now: datetime,
     commands: Sequence[AskedCommand] = (),
     refunds_only_here_since: RefundPolicy = no_policy,
+    laid_over: bytes | None = None,
 ) -> Applied:
     """Whether this answer replaces what is stored (invariant I3), and what the rules say of it (I5).
 
-    `commands` are all that was asked here of the order.
+    `commands` are all that was asked here of the order. `laid_over`: the answer is the stored document of this
+    hash with the order's payments laid over it.
     """
     snapshot = read.snapshot
     stamp = Stamp(snapshot.updated_at, claimed_at)
-    if stored is not None and not supersedes(stamp, stored.stamp):
+    if stored is not None and not _replaces(stamp, stored, laid_over):
         return Applied("older", stored.account, snapshot, stored.stamp, stored.history, stored.version, stored)
-    history = remember(stored.history if stored else History.empty(), snapshot, now)
+    known = stored.history if stored else History.empty()
+    history = remember(known if laid_over is not None else under_their_own_names(known, snapshot), snapshot, now)
     changed = stored is None or stored.payload_hash != read.payload_hash
     # A stored order stays with the account that it was first read for.
     owner = stored.account if stored else account
@@ -111,6 +117,19 @@ def decide(
         stored=stored,
         **_judgement(snapshot, history, now, commands, refunds_only_here_since(owner)),
     )
+
+
+def _replaces(stamp: Stamp, stored: StoredOrder, laid_over: bytes | None) -> bool:
+    if laid_over is not None:
+        # What it was laid over is what is stored still, or there is something newer.
+        return laid_over == stored.payload_hash and supersedes(stamp, stored.stamp)
+    document = stored.document_stamp
+    if document is None or None in (stamp.updated_at, document.updated_at, stored.stamp.updated_at):
+        return supersedes(stamp, stored.stamp)
+    # An order that is shown again. Its payments' dates are not its own: it is compared with its own last document, and
+    # that one anew tells nothing that the payments did not.
+    is_later_document = supersedes(Stamp(stamp.updated_at, document.claimed_at), document)
+    return is_later_document and stamp.claimed_at > stored.stamp.claimed_at
 
 
 def judge_again(

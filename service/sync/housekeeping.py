@@ -132,3 +132,5 @@ class Housekeeping:
         metrics.orders.clear()
         for (kind, status), number in counted.items():
             metrics.orders.labels(kind, status).set(number)
+        # Grows with the orders, too.
+        metrics.looks_next_day.set(await self._database.fetchval(QUERIES.read_looks_next_day, list(self._accounts())))

@@ -1,28 +1,50 @@
-"""One look: the provider's answer for a claimed order or payment hint, or the failure that came instead."""
+"""One look: the provider's answer for a claimed order or payment hint, or the failure that came instead.
 
+An order that is stored and shown no more is read by its payments (`by_payments`), where a database is given.
+"""
+
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from service.database.pool import UNAVAILABLE, Database
 from service.mercadopago.account import Account
 from service.mercadopago.client import MercadoPagoClient
-from service.mercadopago.errors import AccountRefused, BadRequest, MercadoPagoError, ProviderTrouble, UnreadableOrder
+from service.mercadopago.documents import Fields
+from service.mercadopago.errors import (
+    AccountRefused,
+    BadRequest,
+    MercadoPagoError,
+    OrderNotFound,
+    ProviderTrouble,
+    Timeout,
+    UnreadableOrder,
+)
 from service.mercadopago.legacy import is_merchant_order_id, is_payment_hint_id
 from service.mercadopago.pacing import AccountGate
 from service.sync.apply import Look
+from service.sync.by_payments import ASKING_SECONDS, NOT_TOLD, last_document, read_by_payments
 from service.sync.claims import Claim
 from service.sync.payment_hints import payment_number, payment_told
-from service.sync.settle import LOST_LEASES, NOT_OURS, WORKER_LOST, failure_of
+from service.sync.settle import LOST_LEASES, NOT_OURS, WORKER_LOST, Failure, failure_of
 
 # Orders of the account have been read for this long without a pause: what still fails is the order, not the provider.
 OTHERS_SUCCEED_SECONDS: Final = 3600.0
 
 
 async def look_at(
-    client: MercadoPagoClient, account: Account, claim: Claim, gate: AccountGate, clock: Callable[[], float]
+    client: MercadoPagoClient,
+    account: Account,
+    claim: Claim,
+    gate: AccountGate,
+    clock: Callable[[], float],
+    *,
+    database: Database | None = None,
 ) -> Look:
     """Fetches one order (of either system), or the payment that a hint names, and tells the account's gate how it went.
 
-    Holds no database connection.
+    `database` holds the last document of an order that is shown no more; without it such an order is not found. No
+    connection is held while the provider is asked.
     """
     if claim.lost_leases >= LOST_LEASES:
         gate.abandoned(clock())
@@ -33,7 +55,10 @@ async def look_at(
         if claim.trust == 0 and _may_be_anothers(claim, error) and await _is_welcome(client, account):
             gate.order_fault(clock())
             return Look(claim, failure=NOT_OURS)
-        return _failed(claim, error, gate, clock())
+        look = _failed(claim, error, gate, clock())
+        if database is not None and isinstance(error, OrderNotFound):
+            return await _shown_no_more(client, account, look, gate, clock, database)
+        return look
     except BaseException:
         # Cancelled, or a fault of ours: it says nothing about the account, but the call is over.
         gate.abandoned(clock())
@@ -48,6 +73,70 @@ async def _read(client: MercadoPagoClient, account: Account, claim: Claim) -> Lo
         return Look(claim, told=payment_told(await client.get_payment(account, number), number, account))
     fetched = await client.get_any(account, claim.order_id)
     return Look(claim, read=fetched.read)
+
+
+async def _shown_no_more(
+    client: MercadoPagoClient,
+    account: Account,
+    not_found: Look,
+    gate: AccountGate,
+    clock: Callable[[], float],
+    database: Database,
+) -> Look:
+    """The order by its payments, where it is old enough and they tell all of it; else `not_found` stands."""
+    claim = not_found.claim
+    try:
+        last = await last_document(database, claim)
+    except UNAVAILABLE as error:
+        return Look(claim, failure=Failure("database", f"the stored order: {type(error).__name__}", counts=False))
+    if last is None:
+        return not_found
+    try:
+        async with asyncio.timeout(ASKING_SECONDS):
+            read = await read_by_payments(last, lambda number: _payment(client, account, number, gate, clock))
+    except TimeoutError:
+        late = Timeout(f"the payments of an order that is shown no more were not told within {ASKING_SECONDS:g} s")
+        return Look(claim, failure=failure_of(late))
+    except MercadoPagoError as error:
+        return await _untold(client, account, not_found, error, gate, clock)
+    return not_found if read is None else Look(claim, read=read, laid_over=last.payload_hash)
+
+
+async def _payment(
+    client: MercadoPagoClient, account: Account, number: str, gate: AccountGate, clock: Callable[[], float]
+) -> Fields:
+    """One more call of the account's; of a failure that is not `NOT_TOLD`, whoever catches it tells the gate."""
+    gate.take(clock(), known=1)
+    try:
+        payment = await client.get_payment(account, number)
+    except NOT_TOLD:
+        gate.order_fault(clock())
+        raise
+    except MercadoPagoError:
+        raise
+    except BaseException:
+        gate.abandoned(clock())
+        raise
+    gate.succeeded(clock())
+    return payment
+
+
+async def _untold(
+    client: MercadoPagoClient,
+    account: Account,
+    not_found: Look,
+    error: MercadoPagoError,
+    gate: AccountGate,
+    clock: Callable[[], float],
+) -> Look:
+    if isinstance(error, UnreadableOrder):
+        # Answered, and the gate was told so.
+        return Look(not_found.claim, failure=failure_of(error))
+    if isinstance(error, AccountRefused) and await _is_welcome(client, account):
+        # A token that is good, and may not see payments, is no reason to pause the account.
+        gate.order_fault(clock())
+        return not_found
+    return _failed(not_found.claim, error, gate, clock())
 
 
 def _may_be_anothers(claim: Claim, error: MercadoPagoError) -> bool:

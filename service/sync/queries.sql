@@ -191,6 +191,11 @@ select
     o.refunded_amount, o.is_sale, o.updated_at, o.payload_hash, o.history, o.version, o.claimed_at, o.first_seen_at,
     o.changed_at, o.rules_due_at,
     case when o.order_id = any($2::text[]) then o.payload end as payload,
+    o.payer_erased_at is not null as payer_erased,
+    -- Old orders alone are read by their payments: the payloads of the others are left where they are.
+    case
+        when coalesce(o.created_at, o.first_seen_at) < now() - interval '80 days' then o.payload -> 'order_document_date'
+    end as document_date,
     (
         select jsonb_object_agg(r.refund_id, r.first_seen_at)
         from cuadre.refunds as r
@@ -676,6 +681,14 @@ select
           and asked = any(array[true, false]) and due_at <= now()
     ), 0)::double precision as oldest_due_seconds,
     (select count(*) from cuadre.sync where quarantined_at is not null) as orders_quarantined;
+
+-- name: read_looks_next_day
+-- How many looks at known orders fall due within a day, of the accounts that somebody looks after. Both queues are
+-- named, so that the index leads to these and to nothing else.
+select count(*) as looks
+from cuadre.sync
+where account = any($1::text[]) and (trust > 0) = true and asked = any(array[true, false])
+  and due_at < now() + interval '1 day';
 
 -- name: read_order_gauges
 -- Stored orders by type and status.

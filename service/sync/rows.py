@@ -8,6 +8,7 @@ from typing import Any
 
 from asyncpg import Record
 
+from service.mercadopago.reader import parse_time
 from service.orders.asked import AskedCommand
 from service.orders.fence import Stamp
 from service.orders.history import from_json, to_json
@@ -152,7 +153,14 @@ def stored_order(row: Record) -> StoredOrder | None:
         changed_at=row["changed_at"],
         rules_due_at=row["rules_due_at"],
         open_discrepancies=tuple(_open_discrepancy(row, one) for one in open_rows),
+        document_stamp=_document_stamp(row),
     )
+
+
+def _document_stamp(row: Record) -> Stamp | None:
+    if row["document_date"] is None:
+        return None
+    return Stamp(parse_time(json.loads(row["document_date"])), row["claimed_at"])
 
 
 def _open_discrepancy(order: Record, row: Mapping[str, Any]) -> OpenDiscrepancy:

@@ -166,7 +166,7 @@ class Worker:
             await release(self._database, [claim])
             return
         started = self._clock()
-        look = await look_at(self._client, account, claim, gate, self._clock)
+        look = await look_at(self._client, account, claim, gate, self._clock, database=self._database)
         fetched = self._clock()
         metrics.sync_seconds.labels("fetch").observe(fetched - started)
         outcome = await self._apply(look, until=started + self._lease_seconds)

@@ -168,20 +168,14 @@ def make_runner(
     database: Database, client: MercadoPagoClient, worker: Worker, accounts: dict[str, Account], **settings: Any
 ) -> Runner:
     """A runner that shares the worker's gates."""
-    return Runner(
-        database,
-        client,
-        **(
-            {
-                "account": accounts.get,
-                "gate": worker.gates.gate,
-                "poll_seconds": 0.05,
-                "lease_seconds": LEASE_SECONDS,
-                "on_committed": worker.wake,
-            }
-            | settings
-        ),
-    )
+    usual: dict[str, Any] = {
+        "account": accounts.get,
+        "gate": worker.gates.gate,
+        "poll_seconds": 0.05,
+        "lease_seconds": LEASE_SECONDS,
+        "on_committed": worker.wake,
+    }
+    return Runner(database, client, **(usual | settings))
 
 
 @asynccontextmanager

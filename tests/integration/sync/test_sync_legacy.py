@@ -246,7 +246,7 @@ async def test_a_hint_of_no_payment_is_not_found_like_an_order(database: Databas
         await database.execute("update cuadre.sync set failing_since = now() - interval '61 min', due_at = now()")
 
         async def quarantined() -> bool:
-            return (await sync_row(database, "PY999"))["quarantine_reason"] == "not_found"
+            return bool((await sync_row(database, "PY999"))["quarantine_reason"] == "not_found")
 
         await until(quarantined, what="it is quarantined")
         assert here.shop.worker.gates.gate("default").paused(0) is None  # type: ignore[union-attr]  # it is configured
