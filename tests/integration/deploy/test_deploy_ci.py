@@ -82,7 +82,8 @@ def optional_tools(desk: Path) -> subprocess.CompletedProcess[str]:
 def test_where_there_is_no_apt_nothing_is_done(desk: Path) -> None:
     result = optional_tools(desk)
     assert result.returncode == 0
-    assert result.stdout.startswith("optional tools: nothing done, this is no Debian; checks that need promtool pgbouncer")
+    told = "optional tools: nothing done, this is no Debian; checks that need promtool pgbouncer"
+    assert result.stdout.startswith(told)
     assert not (desk / ".venv").exists()
 
 
