@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check optional-tools lock clean
+.PHONY: help setup run test check optional-tools chaos lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ check: $(VENV)/.dev ## Formatting, types, imports, dependencies, SQL, manifests
 
 optional-tools: ## promtool and PgBouncer for the tests that need them (Debian, as root)
 	@sh deploy/optional-tools.sh
+
+chaos: $(VENV)/.dev optional-tools ## The long attack: 3 seeds, 10,000 orders, every fault (about 20 minutes)
+	@for seed in 1 2 3; do $(BIN)/python -m tests.chaos --seed $$seed --orders 10000 --seconds 1200 || exit 1; done
+	@CHAOS_LONG=1 $(BIN)/python -m pytest tests/chaos/test_guarantees.py -k webhooks_off
 
 lock: ## Renew requirements/*.txt from pyproject.toml (needs uv)
 	@sh requirements/lock.sh

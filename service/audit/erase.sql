@@ -1,6 +1,6 @@
 -- name: find_payer_orders
 -- Orders of which any stored text names this payer (`$1` as text, `$2` as a number where it is one): what is stored
--- now, what was stored before, what was asked for here, and what was told.
+-- now, what was stored before, what was asked for here (by the command's id, where no order came of it), what was told.
 select order_id from cuadre.orders
 where jsonb_path_exists(payload, '$.**.payer.** ? (@ == $text || @ == $number)', $1::jsonb)
 union
@@ -11,9 +11,8 @@ select order_id from cuadre.notifications
 where order_id is not null
   and jsonb_path_exists(body, '$.**.payer.** ? (@ == $text || @ == $number)', $1::jsonb)
 union
-select order_id from cuadre.commands
-where order_id is not null
-  and (
+select coalesce(order_id, command_id) from cuadre.commands
+where (
       jsonb_path_exists(body::jsonb, '$.**.payer.** ? (@ == $text || @ == $number)', $1::jsonb)
       or jsonb_path_exists(answer, '$.**.payer.** ? (@ == $text || @ == $number)', $1::jsonb)
   )
@@ -31,10 +30,10 @@ select 'notifications', order_id, id || ' ' || period, body::text from cuadre.no
 where order_id = any($1::text[]) and body is not null
 union all
 select 'commands', order_id, command_id || ' body', body from cuadre.commands
-where order_id = any($1::text[]) and body is not null and settled_at is not null
+where coalesce(order_id, command_id) = any($1::text[]) and body is not null and settled_at is not null
 union all
 select 'commands', order_id, command_id || ' answer', answer::text from cuadre.commands
-where order_id = any($1::text[]) and answer is not null;
+where coalesce(order_id, command_id) = any($1::text[]) and answer is not null;
 
 -- name: erase_in_orders
 -- The stored order without its payer; what is read of it later is stored without one, too.

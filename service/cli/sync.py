@@ -81,7 +81,7 @@ def _print(one: Seen) -> None:
     if one.status_detail not in {None, "", one.status}:
         status += f"/{shown(one.status_detail)}"
     change = "changed" if one.changed else "unchanged"
-    print_line(f"{one.order_id}  {status}  version {one.version}  {change}")
+    print_line(f"{one.order_id}  {status}  version {one.version}  {change}" + (f"  ({one.hint})" if one.hint else ""))
 
 
 def _document(one: Seen) -> dict[str, object]:

@@ -29,12 +29,17 @@ def times(price: Decimal, quantity: int) -> Decimal:
     return _EXACT.multiply(price, Decimal(quantity))
 
 
-def amount_text(amount: Decimal) -> str:
-    """`amount` with two decimals, or with none where it was given without: `12.50`, `990`.
+def amount_text(amount: Decimal, currency: str | None = None) -> str:
+    """`amount` with two decimals, or with none where it was given without or `currency` has no cents: `12.50`, `990`.
 
-    Raises `ValueError` for an amount that two decimals cannot express.
+    Raises `ValueError` for an amount that so many decimals cannot express.
     """
-    if amount == amount.to_integral_value() and "." not in plain(amount):
+    whole = amount == amount.to_integral_value()
+    if currency in NO_CENTS:
+        if not whole:
+            raise ValueError(f"{plain(amount)} has decimals, and {currency} has none")
+        return plain(amount.to_integral_value())
+    if whole and "." not in plain(amount):
         return plain(amount)
     exact = _EXACT.quantize(amount, _CENT)
     if exact != amount:

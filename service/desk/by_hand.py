@@ -1,6 +1,7 @@
 """What people decide about a command: that it is withdrawn, or what became of one that nobody knows about."""
 
 import json
+import re
 from typing import Any
 
 from asyncpg import Record
@@ -12,10 +13,13 @@ from service.desk.intents import QUERIES, CommandRow, command_row
 from service.desk.overdue import lock_ids, tell_unknown_outcome
 from service.desk.report import report_settled
 from service.desk.search import made_refunds
+from service.mercadopago.json_text import parse_json
+from service.mercadopago.payer import without_payer
 from service.orders.asked import SETTLED_STATUSES
 from service.sync.locks import lock_orders
 from service.sync.report import report_discrepancy
 
+_ORDER_ID = re.compile(r"(ORD|PPORD)[0-9A-Za-z]{10,60}|MO[0-9]{1,20}", re.ASCII)
 WITHDRAWN = "Withdrawn before it was sent: Mercado Pago never heard of it."
 
 
@@ -45,6 +49,8 @@ async def settle_by_hand(
         now = await lock_orders(connection, locks)
         row = await _locked(connection, command_id)
         _check_unknown(row, status, order_id)
+        if order_id is not None and await connection.fetch(QUERIES.read_owned_orders, [order_id], command_id):
+            raise WrongState("That order was made by another command.", code="taken")
         if row["kind"] == "refund" and status == "done":
             await _name_refunds(connection, command_row(row))
         word = json.dumps({"settled_by": asked_by, "note": note})
@@ -64,7 +70,7 @@ async def settle_locked(
     """Settles a command whose row this transaction has locked; its body keeps no card token."""
     body = row["body"]
     if body is not None and row["kind"] == "create":
-        body = without_card_tokens(body)
+        body = without_payer(parse_json(without_card_tokens(body).encode())).text
     return command_row(
         await connection.fetchrow(QUERIES.settle_locked, row["command_id"], status, order_id, message, answer, body)
     )
@@ -93,6 +99,8 @@ def _check_word(status: str, note: str, order_id: str | None) -> None:
         faults.append(Fault("status", "must be done or refused"))
     if not note.strip():
         faults.append(Fault("note", "is required: say how you found out"))
+    if order_id is not None and not _ORDER_ID.fullmatch(order_id):
+        faults.append(Fault("order_id", "must be an order's id, like ORD01JSA8"))
     if status == "refused" and order_id is not None:
         faults.append(Fault("order_id", "belongs to a command that is done"))
     if faults:

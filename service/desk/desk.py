@@ -230,6 +230,8 @@ class Desk:
     async def _write_down(self, intent: Intent) -> CommandRow:
         async with self._database.transaction() as connection:
             command, is_new = await write_down(connection, intent)
+            if is_new and intent.kind in ("legacy_put", "legacy_delete"):
+                await connection.execute(QUERIES.hurry_place, intent.account, intent.point_of_sale)
             crashpoints.reach("desk.intent.before_commit")
         return self._written(command, is_new=is_new)
 

@@ -15,7 +15,7 @@ from service.orders.asked import AskedCommand
 from service.orders.lifecycle import CLOSED_STATUSES, PAID_STATUSES
 from service.orders.money import total_of
 from service.orders.refunding import RefundRefused, reserve
-from service.orders.snapshot import Payment, Refund
+from service.orders.snapshot import Chargeback, Payment, Refund
 from service.sync.locks import lock_orders
 
 # What the caller can mend by asking otherwise, and where; the rest lies in the order's state.
@@ -109,7 +109,7 @@ async def refund_intent(
             amount=total_of(reserved.values()),
             currency=currency,
             reserved=reserved,
-            body=_body(order_id, reserved, everything=everything),
+            body=_body(order_id, reserved, currency, everything=everything),
             options={EVERYTHING: True} if everything else {},
         ),
     )
@@ -120,8 +120,9 @@ async def _reserve(
 ) -> Mapping[str, Decimal]:
     payments = [stored_payment(row) for row in await connection.fetch(QUERIES.read_payments, order_id)]
     refunds = [stored_refund(row) for row in await connection.fetch(QUERIES.read_refunds, order_id)]
+    chargebacks = [stored_chargeback(row) for row in await connection.fetch(QUERIES.read_chargebacks, order_id)]
     try:
-        reserved = reserve(payments, refunds, commands, payment_id=payment_id, amount=amount)
+        reserved = reserve(payments, refunds, commands, payment_id=payment_id, amount=amount, chargebacks=chargebacks)
     except RefundRefused as refused:
         raise _mapped(refused) from None
     if len(reserved) > 1 and is_merchant_order_id(order_id):
@@ -130,11 +131,14 @@ async def _reserve(
     return reserved
 
 
-def _body(order_id: str, reserved: Mapping[str, Decimal], *, everything: bool) -> str | None:
+def _body(order_id: str, reserved: Mapping[str, Decimal], currency: str | None, *, everything: bool) -> str | None:
     if is_merchant_order_id(order_id):
         (amount,) = reserved.values()
         return legacy_refund_body(None if everything else amount)
-    return refund_body(reserved, total=everything)
+    try:
+        return refund_body(reserved, total=everything, currency=currency)
+    except ValueError as error:
+        raise WrongState(f"What is left cannot be said to Mercado Pago: {error}.", code="amount_too_fine") from None
 
 
 def _check_cancelable(order: Record) -> None:
@@ -165,6 +169,16 @@ def _unknown(order_id: str) -> UnknownOrder:
 def stored_payment(row: Record) -> Payment:
     """A row of `read_payments` as the rules see it."""
     return Payment(**dict(row))
+
+
+def stored_chargeback(row: Record) -> Chargeback:
+    """A row of `read_chargebacks` as the rules see it."""
+    return Chargeback(
+        chargeback_id=row["chargeback_id"],
+        transaction_id=row["payment_id"],
+        amount=row["amount"],
+        status=row["status"],
+    )
 
 
 def stored_refund(row: Record) -> Refund:

@@ -21,7 +21,6 @@ class Meaning(Enum):
 
     SUCCESS = "Mercado Pago did it, or has begun to"
     EXISTS_UNPAID = "the order was made, and its payment declined"
-    REFUSED = "no, and nothing happened"
     REFUSED_OR_OURS = "no; after an attempt of unknown outcome: perhaps because that one was heard"
     ALREADY = "it is so already, whoever did it"
     ALREADY_OR_OURS = "it is so already: our doing only if an attempt of unknown outcome came before"
@@ -63,7 +62,7 @@ def _rows() -> Iterator[Row]:
     yield Row(None, any_refusal, frozenset({"idempotency_key_already_used", "4295", "4296"}), Meaning.KEY_CONFLICT)
 
     # 401 is the account's, but where it is about this one order. 403 is, where the gateway before the API says it.
-    yield Row((CANCEL, REFUND), (401, 401), frozenset({"user_not_authorized"}), Meaning.REFUSED)
+    yield Row((CANCEL, REFUND), (401, 401), frozenset({"user_not_authorized"}), Meaning.REFUSED_OR_OURS)
     yield Row(None, (401, 401), None, Meaning.ACCOUNT_REFUSED)
     account_403 = frozenset({None, "PA_UNAUTHORIZED_RESULT_FROM_POLICIES", "unauthorized", "forbidden"})
     yield Row(None, (403, 403), account_403, Meaning.ACCOUNT_REFUSED)
@@ -89,15 +88,12 @@ def _rows() -> Iterator[Row]:
     yield Row((CANCEL, REFUND), (404, 404), no_order, Meaning.NOT_FOUND_YET)
 
     unknown_place = frozenset({"pos_obtainment_by_external_id_error", "invalid_externalPosId", "invalid_collectorId"})
-    yield Row((LEGACY_DELETE,), (404, 404), unknown_place, Meaning.REFUSED)
+    yield Row((LEGACY_DELETE,), (404, 404), unknown_place, Meaning.REFUSED_OR_OURS)
     nothing = frozenset({"point_of_sale_in_store_order_not_found", "in_store_order_delete_error"})
     yield Row((LEGACY_DELETE,), any_refusal, nothing, Meaning.NOTHING_THERE)
     yield Row((LEGACY_DELETE,), (404, 404), None, Meaning.NOTHING_THERE)
 
-    # The same body, path or token is refused in the same way each time; whatever else, known or new, may depend on what
-    # an earlier attempt did.
-    yield Row(None, (400, 400), None, Meaning.REFUSED)
-    yield Row(None, (403, 404), None, Meaning.REFUSED)
+    # Whatever it says: after an attempt of unknown outcome, who refuses may be a gateway that knows nothing of it.
     yield Row(None, any_refusal, None, Meaning.REFUSED_OR_OURS)
 
 

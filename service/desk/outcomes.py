@@ -31,7 +31,7 @@ from service.desk.sentences import (
 )
 from service.desk.told import MadeRefund, decline_of, order_of, refunds_of
 from service.mercadopago.answers import ProviderAnswer
-from service.mercadopago.errors import AccountRefused, ConnectionTrouble, MercadoPagoError, RateLimited
+from service.mercadopago.errors import AccountRefused, MercadoPagoError, ProviderTrouble, RateLimited
 
 __all__ = ["BUSY_TERMINAL", "KINDS", "MadeRefund", "Outcome", "Verdict", "judge"]
 
@@ -151,8 +151,15 @@ class _Attempt:
         return again if self.unknown_before else replace(again, verdict=Verdict.UNSENT)
 
     def refused_or_ours(self) -> Outcome:
-        """The answer may be what an earlier attempt that was heard makes of this one."""
-        return self.compares() if self.unknown_before else self.ends(Verdict.REFUSED)
+        """The answer may be what an earlier attempt that was heard makes of this one.
+
+        A creation is repeated for a while: had one been heard, its own answer comes back under the key.
+        """
+        if not self.unknown_before:
+            return self.ends(Verdict.REFUSED)
+        return (
+            self.again(unknown=True) if self.kind == CREATE and self.age_seconds < NOT_YET_SECONDS else self.compares()
+        )
 
 
 def _success(attempt: _Attempt) -> Outcome:
@@ -188,7 +195,6 @@ def _account_refused(attempt: _Attempt) -> Outcome:
 _FATES: Mapping[Meaning, Callable[[_Attempt], Outcome]] = {
     Meaning.SUCCESS: _success,
     Meaning.EXISTS_UNPAID: lambda attempt: attempt.ends(Verdict.REFUSED),
-    Meaning.REFUSED: lambda attempt: attempt.ends(Verdict.REFUSED),
     Meaning.REFUSED_OR_OURS: _Attempt.refused_or_ours,
     Meaning.ALREADY: lambda attempt: attempt.ends(Verdict.ACCEPTED),
     Meaning.ALREADY_OR_OURS: lambda attempt: attempt.ends(
@@ -230,7 +236,7 @@ def _meaning(kind: str, answer: ProviderAnswer | MercadoPagoError) -> Meaning:
         return Meaning.ACCOUNT_REFUSED
     if isinstance(answer, RateLimited):
         return Meaning.THROTTLED
-    if isinstance(answer, ConnectionTrouble) and not answer.sent:
+    if isinstance(answer, ProviderTrouble) and not answer.sent:
         return Meaning.NOT_CONNECTED
     return Meaning.OUTAGE
 

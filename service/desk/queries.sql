@@ -92,10 +92,12 @@ with lanes as (
 picked as (
     select
         due.command_id, due.maybe_sent_at is null as is_first, due.status in ('sending', 'unknown') as was_unknown,
-        due.must_compare or coalesce(due.maybe_sent_at <= now() - make_interval(secs => $5), false) as is_past
+        -- A sale that nobody waits for any more is not made late: somebody else would pay it.
+        due.must_compare or (due.kind = 'create' and coalesce(due.valid_until <= now(), false)) or coalesce(due.maybe_sent_at <= now() - make_interval(secs => $5), false) as is_past
     from (select * from lanes order by turn) as lane
     cross join lateral (
-        select c.command_id, c.status, c.maybe_sent_at, c.options ? 'must_compare' as must_compare
+        select c.command_id, c.kind, c.status, c.maybe_sent_at, c.valid_until,
+            c.options ? 'must_compare' as must_compare
         from cuadre.commands as c
         where c.account = lane.account
           and c.status in ('waiting', 'sending', 'unknown')
@@ -137,7 +139,7 @@ returning
         select from cuadre.commands as later
         where later.account = c.account and later.point_of_sale = c.point_of_sale and later.asked_at > c.asked_at
           and c.kind in ('legacy_put', 'legacy_delete') and later.kind in ('legacy_put', 'legacy_delete')
-          and later.status <> 'withdrawn'
+          and later.status not in ('withdrawn', 'refused')
     ) as is_newest;
 
 -- name: release_command
@@ -377,3 +379,32 @@ select kind, status, count(*) as commands,
 from cuadre.commands
 where settled_at is null
 group by kind, status;
+
+-- name: read_chargebacks
+-- An order's chargebacks that the provider still shows.
+select chargeback_id, payment_id, status, amount
+from cuadre.chargebacks
+where order_id = $1 and vanished_at is null
+order by position;
+
+-- name: hurry_place
+-- Something newer was asked for a point of sale: what waits there for a later attempt is looked at now, because it
+-- stands in the way.
+update cuadre.commands set due_at = now()
+where account = $1 and point_of_sale = $2 and kind in ('legacy_put', 'legacy_delete') and settled_at is null
+  and status in ('waiting', 'unknown') and due_at > now() and (leased_until is null or leased_until <= now());
+
+-- name: take_late_success
+-- What the provider answered to a runner whose lease was over: a command that was settled as refused meanwhile was not.
+update cuadre.commands set
+    status = case when kind = 'refund' then 'accepted' else 'done' end,
+    order_id = coalesce(order_id, $2),
+    refund_ids = case when cardinality($3::text[]) > 0 then $3::text[] else refund_ids end,
+    accepted_at = clock_timestamp(),
+    settled_at = case when kind = 'refund' then null else clock_timestamp() end,
+    provider_status = $4,
+    provider_code = null,
+    message = null,
+    due_at = case when kind = 'refund' then clock_timestamp() end
+where command_id = $1 and status = 'refused' and kind in ('create', 'refund')
+returning *;

@@ -33,12 +33,12 @@ def check_refund(body: object, *, currency: str | None = None) -> AskedRefund:
     return AskedRefund(payment_id if isinstance(payment_id, str) else None, price.read(member(body, "amount")))
 
 
-def refund_body(reserved: Mapping[str, Decimal], *, total: bool) -> str | None:
+def refund_body(reserved: Mapping[str, Decimal], *, total: bool, currency: str | None = None) -> str | None:
     """The body of `POST /v1/orders/{id}/refund` for what is reserved of each payment, by payment id.
 
     `total`: everything that is left, and nothing else reserves a part of it. Then no body is sent: a Point payment with
     a tip can be refunded in no other way (fact sheet of the Orders API, §7.2). Raises `ValueError` for an empty
-    reservation and for amounts that two decimals cannot express.
+    reservation and for amounts that two decimals, or none in a `currency` without cents, cannot express.
     """
     if not reserved:
         raise ValueError("a refund without a payment")
@@ -47,7 +47,8 @@ def refund_body(reserved: Mapping[str, Decimal], *, total: bool) -> str | None:
     return dumps(
         {
             "transactions": [
-                {"id": payment_id, "amount": amount_text(reserved[payment_id])} for payment_id in sorted(reserved)
+                {"id": payment_id, "amount": amount_text(reserved[payment_id], currency)}
+                for payment_id in sorted(reserved)
             ]
         }
     )

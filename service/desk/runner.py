@@ -89,6 +89,7 @@ class Runner:
         self._wake = asyncio.Event()
         self._stopping = False
         self._held: dict[asyncio.Task[None], Work] = {}
+        self._served_last: dict[str, float] = {}
         self._database_is_down = False
         self._next_unknown = clock()
         self._ended = asyncio.Event()
@@ -173,6 +174,10 @@ class Runner:
         free = self._concurrency - len(self._held)
         if not rooms or free <= 0:
             return False
+        # Whoever has least under way comes first: where slots are scarce, nobody starves.
+        rooms = dict(sorted(rooms.items(), key=lambda one: (in_flight[one[0]], self._served_last.get(one[0], 0.0))))
+        # The lease as it is known here ends no later than in the database.
+        until = self._clock() + self._lease_seconds
         rows = await self._database.fetch(
             QUERIES.claim_due_commands,
             list(rooms),
@@ -188,7 +193,8 @@ class Runner:
                 await self._release(work, unsent=work.is_first)
             return False
         for work in works:
-            self._serve(work)
+            self._served_last[work.command.account] = self._clock()
+            self._serve(work, until=until)
         return len(works) >= free
 
     def _room(self, name: str) -> tuple[int, tuple[float, str] | None]:
@@ -209,14 +215,16 @@ class Runner:
         wait = gate.next_change(now) or shortest
         return 0, (min(longest, max(shortest, wait)), f"{why}: nothing goes out for account {name} now")
 
-    def _serve(self, work: Work) -> None:
+    def _serve(self, work: Work, *, until: float) -> None:
         command = work.command
         gate, account = self._gate(command.account), self._account(command.account)
         if gate is None or account is None:
             task = asyncio.create_task(self._release(work, unsent=work.is_first))
         else:
             gate.take(self._clock(), known=1)
-            task = asyncio.create_task(self._carry_out(work, account, gate), name=f"command {command.command_id}")
+            task = asyncio.create_task(
+                self._carry_out(work, account, gate, until=until), name=f"command {command.command_id}"
+            )
         self._held[task] = work
         task.add_done_callback(self._served)
 
@@ -227,20 +235,26 @@ class Runner:
             log.error("command_failed", command_id=work.command.command_id, exc_info=error)
         self._wake.set()
 
-    async def _carry_out(self, work: Work, account: Account, gate: AccountGate) -> None:
-        until = self._clock() + self._lease_seconds
+    async def _carry_out(self, work: Work, account: Account, gate: AccountGate, *, until: float) -> None:
+        if self._clock() >= until - self._lease_seconds / 2:
+            # Frozen since the claim: what is sent so late could be under way when somebody else has the command.
+            gate.abandoned(self._clock())
+            log.warning("command_lease_over", command_id=work.command.command_id, advice="it is claimed again")
+            return
         executor = self._executors[work.command.kind]
         crashpoints.reach("desk.sending")
         outcome, answer = await attempt(executor, self._tools, account, work, gate, self._clock)
         crashpoints.reach("desk.called")
-        await self._commit(work, outcome, answer, until=until)
+        await self._commit(work, account, outcome, answer, until=until)
 
-    async def _commit(self, work: Work, outcome: Outcome, answer: str | None, *, until: float) -> None:
+    async def _commit(
+        self, work: Work, account: Account, outcome: Outcome, answer: str | None, *, until: float
+    ) -> None:
         """Commits, trying again while the database is away and the lease lasts; afterwards somebody sends it again."""
         pause, longest = _OUTCOME_PAUSE_SECONDS
         while True:
             try:
-                settled = await commit_outcome(self._database, work, outcome, answer)
+                settled = await commit_outcome(self._database, work, outcome, answer, keep_payer=account.keep_payer)
                 break
             except UNAVAILABLE as error:
                 if self._clock() + pause >= until:

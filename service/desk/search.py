@@ -29,6 +29,8 @@ CLOCKS_APART: Final = timedelta(minutes=5)
 # By then a call that was sent last has reached the provider, or never will.
 IN_FLIGHT: Final = timedelta(minutes=5)
 NOT_FOUND: Final = "not_found_after_24h"
+# A creation that nothing shows is given up so long after its order would have ended.
+ABSENT_FOR: Final = timedelta(hours=24)
 # The option of a command that is not repeated although its key is still remembered.
 MUST_COMPARE: Final = "must_compare"
 _PAGES: Final = 20
@@ -49,6 +51,13 @@ async def compare_create(tools: Tools, account: Account, work: Work) -> Outcome:
     found |= await _listed_candidates(tools, account, command, command.external_reference)
     owned = await tools.database.fetch(QUERIES.read_owned_orders, sorted(found), command.command_id)
     found -= {row["order_id"] for row in owned}
+    if not found and _is_over(command):
+        return Outcome(
+            Verdict.REFUSED,
+            code=NOT_FOUND,
+            message="Mercado Pago never answered, and no order of this reference was seen a day after it would have "
+            "ended: it was not made, or nobody paid it.",
+        )
     if not found:
         return _look_again(
             _ABSENT_WAIT_SECONDS,
@@ -59,6 +68,12 @@ async def compare_create(tools: Tools, account: Account, work: Work) -> Outcome:
             _PERSON_WAIT_SECONDS, f"Several orders may be this one ({', '.join(sorted(found))}): say which one it is."
         )
     return Outcome(Verdict.DONE, status=200, order_id=found.pop())
+
+
+def _is_over(command: CommandRow) -> bool:
+    """A day after the order would have ended, had it been made: paid, it would have been told of or listed by now."""
+    moments = (command.attempted_at, command.valid_until, command.expires_at, _sent(command))
+    return datetime.now(UTC) > max(moment for moment in moments if moment is not None) + ABSENT_FOR
 
 
 async def compare_refund(tools: Tools, account: Account, work: Work) -> Outcome:

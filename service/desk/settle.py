@@ -18,7 +18,9 @@ from service.desk.overdue import lock_ids, tell_unknown_outcome
 from service.desk.report import report_settled, report_unknown
 from service.desk.search import IN_FLIGHT, MUST_COMPARE, PAID_FIRST, REFUND_FAILED, made_refunds
 from service.desk.work import Work
+from service.mercadopago.json_text import parse_json
 from service.mercadopago.legacy import is_merchant_order_id
+from service.mercadopago.payer import without_payer
 from service.orders.lifecycle import CLOSED_STATUSES, PAID_STATUSES
 from service.orders.rules.asked import UNKNOWN_AFTER
 from service.sync.changes import DiscrepancyChange
@@ -41,17 +43,22 @@ _STATUS_OF: Final = {
 }
 
 
-async def commit_outcome(database: Database, work: Work, outcome: Outcome, answer: str | None) -> CommandRow | None:
+async def commit_outcome(
+    database: Database, work: Work, outcome: Outcome, answer: str | None, *, keep_payer: bool = False
+) -> CommandRow | None:
     """Commits what became of a claim; None where its lease was lost, so that somebody else will.
 
-    `answer` is the provider's JSON as text. Raises what the database raises.
+    `answer` is the provider's JSON as text; it is kept without card tokens, and without its payer unless `keep_payer`.
+    What the provider did for a claim whose lease was lost is not lost: its order is looked at, and a command that was
+    settled as refused meanwhile is opened again. Raises what the database raises.
     """
     command = work.command
     async with database.transaction() as connection:
         now = await lock_orders(connection, lock_ids(command.command_id, command.order_id, outcome.order_id))
         outcome = await _unless_taken(connection, work, outcome)
-        settled = await _write(connection, work, outcome, answer)
+        settled = await _write(connection, work, outcome, answer, keep_payer=keep_payer)
         if settled is None:
+            await _take_late(connection, work, outcome)
             return None
         changes: list[DiscrepancyChange] = []
         if command.maybe_sent_at is not None and now - command.maybe_sent_at > UNKNOWN_AFTER:
@@ -80,11 +87,38 @@ def due_after(outcome: Outcome) -> float | None:
     return FIRST_SIGHT_SECONDS if outcome.verdict is Verdict.ACCEPTED else outcome.wait_seconds
 
 
-async def _write(connection: Any, work: Work, outcome: Outcome, answer: str | None) -> CommandRow | None:
+async def _take_late(connection: Any, work: Work, outcome: Outcome) -> None:
+    """The lease was lost, and Mercado Pago did it all the same."""
+    if outcome.verdict not in (Verdict.DONE, Verdict.ACCEPTED):
+        return
+    command = work.command
+    order_id = command.order_id or outcome.order_id
+    await connection.execute(
+        QUERIES.take_late_success,
+        command.command_id,
+        _order_made(command, outcome),
+        [one.refund_id for one in outcome.refunds],
+        outcome.status,
+    )
+    if order_id is not None:
+        await connection.execute(QUERIES.mark_orders_due, [order_id], [command.account])
+
+
+def fit_to_keep(text: str, *, keep_payer: bool) -> str:
+    """What was sent or answered, as it is kept once it is settled: no card data, and no payer unless they are kept."""
+    masked = without_card_tokens(text)
+    return masked if keep_payer else without_payer(parse_json(masked.encode())).text
+
+
+async def _write(
+    connection: Any, work: Work, outcome: Outcome, answer: str | None, *, keep_payer: bool
+) -> CommandRow | None:
     command, status, decided = work.command, status_after(outcome), outcome.verdict in _DECIDED
     body = work.body
     if body is not None and command.kind == "create" and outcome.verdict in (Verdict.DONE, Verdict.REFUSED):
-        body = without_card_tokens(body)
+        body = fit_to_keep(body, keep_payer=keep_payer)
+    if answer:
+        answer = fit_to_keep(answer, keep_payer=keep_payer)
     row = await connection.fetchrow(
         QUERIES.settle_claim,
         command.command_id,
@@ -141,8 +175,8 @@ def _may_have_changed(outcome: Outcome) -> bool:
 
 
 async def _unless_taken(connection: Any, work: Work, outcome: Outcome) -> Outcome:
-    """An order that was found by searching belongs to one creation: decided under the order's lock."""
-    if not (work.is_past and work.command.kind == "create" and outcome.order_id is not None):
+    """An order belongs to one creation, whether it was found by searching or answered: decided under its lock."""
+    if not (work.command.kind == "create" and outcome.order_id is not None and outcome.verdict is Verdict.DONE):
         return outcome
     owned = await connection.fetch(QUERIES.read_owned_orders, [outcome.order_id], work.command.command_id)
     if not owned:

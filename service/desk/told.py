@@ -10,6 +10,8 @@ from service.mercadopago.legacy_status import refund_status
 from service.orders.money import parse_amount
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# `ORD…`, `PPORD…`, and the bare 26 characters of older mocks: what is shorter names no order.
+_ORDER_ID = re.compile(r"[A-Za-z0-9]{10,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ def order_of(document: Mapping[str, object] | None) -> tuple[str | None, str | N
         return None, None
     for order in (document, member(document, "data")):
         order_id = _id(member(order, "id"))
-        if order_id is not None:
+        if order_id is not None and _ORDER_ID.fullmatch(order_id):
             return order_id, _text(member(order, "status"))
     return None, None
 

@@ -1,6 +1,6 @@
 """What is left to refund of each payment, and the share of it that a new refund takes.
 
-    processed + processing + reserved + asked <= paid        for every payment
+    processed + processing + charged back + reserved + asked <= paid        for every payment
 
 `reserved` is what commands that are still open have asked for and no refund shows yet. A refund made in the provider's
 panel is a refund like any other here: it is counted once, when it shows.
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from service.orders.asked import AskedCommand
-from service.orders.lifecycle import REFUND_PROCESSED, REFUND_PROCESSING, is_paid, paid_sum
+from service.orders.lifecycle import CHARGEBACK_TAKES, REFUND_FAILED, REFUND_PROCESSED, is_paid, paid_sum
 from service.orders.money import ZERO, less, plain, total_of
-from service.orders.snapshot import Payment, Refund
+from service.orders.snapshot import Chargeback, Payment, Refund
 
 
 class RefundRefused(Exception):  # noqa: N818 - a refusal, named as it is said; it is no fault
@@ -37,29 +37,36 @@ class Left:
     refunded: Decimal
     processing: Decimal
     reserved: Decimal
+    charged_back: Decimal = ZERO
 
     @property
     def left(self) -> Decimal:
         """What a new refund of this payment may come to."""
-        return max(ZERO, less(self.paid, total_of((self.refunded, self.processing, self.reserved))))
+        return max(ZERO, less(self.paid, total_of((self.refunded, self.processing, self.reserved, self.charged_back))))
 
     def __str__(self) -> str:
+        taken = f"{plain(self.charged_back)} charged back, " if self.charged_back else ""
         return (
             f"{plain(self.paid)} paid, {plain(self.refunded)} refunded, {plain(self.processing)} being refunded, "
-            f"{plain(self.reserved)} reserved for refunds on their way, {plain(self.left)} left"
+            f"{plain(self.reserved)} reserved for refunds on their way, {taken}{plain(self.left)} left"
         )
 
 
 def what_is_left(
-    payments: Iterable[Payment], refunds: Sequence[Refund], commands: Sequence[AskedCommand]
+    payments: Iterable[Payment],
+    refunds: Sequence[Refund],
+    commands: Sequence[AskedCommand],
+    chargebacks: Sequence[Chargeback] = (),
 ) -> dict[str, Left]:
     """Every payment's standing, by payment id, in the provider's order; 0 paid where it is not paid.
 
-    Whatever is uncertain counts against the refund. A refund without an amount counts as all that was paid; one that
-    names no payment counts against each of them. A command whose outcome is unknown keeps its reservation although a
-    refund like its own shows: that one may have been made in the panel, and the command may still take effect.
+    Whatever is uncertain counts against the refund. A refund or chargeback without an amount counts as all that was
+    paid; one that names no payment counts against each of them; a refund of any status but failed is on its way; what
+    the payment itself says was refunded counts although no refund is listed. A command whose outcome is unknown keeps
+    its reservation although a refund like its own shows: that one may have been made in the panel, and the command may
+    still take effect.
     """
-    return {payment.payment_id: _left(payment, refunds, commands) for payment in payments}
+    return {payment.payment_id: _left(payment, refunds, commands, chargebacks) for payment in payments}
 
 
 def reserve(
@@ -69,6 +76,7 @@ def reserve(
     *,
     payment_id: str | None,
     amount: Decimal | None,
+    chargebacks: Sequence[Chargeback] = (),
 ) -> Mapping[str, Decimal]:
     """What a new refund takes of each payment: positive amounts by payment id, never beyond what is left.
 
@@ -77,7 +85,7 @@ def reserve(
     """
     if amount is not None and not (amount.is_finite() and amount > 0):
         raise RefundRefused("not_positive", f"A refund must be of more than 0, not {plain(amount)}.")
-    standing = what_is_left(snapshot_payments, snapshot_refunds, commands)
+    standing = what_is_left(snapshot_payments, snapshot_refunds, commands, chargebacks)
     if payment_id is not None and payment_id not in standing:
         raise RefundRefused("unknown_payment", f"The order has no payment {payment_id}.")
     paid = {payment.payment_id for payment in snapshot_payments if is_paid(payment) and paid_sum(payment) > 0}
@@ -103,22 +111,42 @@ def reserve(
     return {one.payment_id: amount}
 
 
-def _left(payment: Payment, refunds: Sequence[Refund], commands: Sequence[AskedCommand]) -> Left:
+def _left(
+    payment: Payment,
+    refunds: Sequence[Refund],
+    commands: Sequence[AskedCommand],
+    chargebacks: Sequence[Chargeback],
+) -> Left:
     paid = paid_sum(payment)
     here = [refund for refund in refunds if refund.transaction_id in (payment.payment_id, None)]
-    shown = {refund.refund_id for refund in here}
+    processing = _sum((one for one in here if one.status not in (REFUND_PROCESSED, REFUND_FAILED)), paid)
+    processed = _sum((one for one in here if one.status == REFUND_PROCESSED), paid)
     return Left(
         payment_id=payment.payment_id,
         paid=paid,
-        refunded=_sum(here, REFUND_PROCESSED, paid),
-        processing=_sum(here, REFUND_PROCESSING, paid),
-        reserved=total_of(
-            command.reserved.get(payment.payment_id)
-            for command in commands
-            if command.kind == "refund" and command.is_open and shown.isdisjoint(command.refund_ids)
-        ),
+        refunded=max(processed, less(payment.refunded_amount or ZERO, processing)),
+        processing=processing,
+        reserved=total_of(_still_reserved(payment, here, command, paid) for command in commands),
+        charged_back=_charged_back(payment, chargebacks, paid),
     )
 
 
-def _sum(refunds: Iterable[Refund], status: str, paid: Decimal) -> Decimal:
-    return total_of(paid if refund.amount is None else refund.amount for refund in refunds if refund.status == status)
+def _still_reserved(payment: Payment, refunds: Sequence[Refund], command: AskedCommand, paid: Decimal) -> Decimal:
+    """What an open command has asked for and its refunds do not show yet."""
+    reserved = command.reserved.get(payment.payment_id)
+    if reserved is None or command.kind != "refund" or not command.is_open:
+        return ZERO
+    return max(ZERO, less(reserved, _sum((one for one in refunds if one.refund_id in command.refund_ids), paid)))
+
+
+def _charged_back(payment: Payment, chargebacks: Sequence[Chargeback], paid: Decimal) -> Decimal:
+    """What a buyer's bank has taken, or is about to; all of it where a payment is charged back and no record says."""
+    here = [one for one in chargebacks if one.transaction_id in (payment.payment_id, None)]
+    if payment.status == "charged_back" and not here:
+        return paid
+    taking = (one for one in here if one.status in CHARGEBACK_TAKES)
+    return total_of(paid if one.amount is None else one.amount for one in taking)
+
+
+def _sum(refunds: Iterable[Refund], paid: Decimal) -> Decimal:
+    return total_of(paid if refund.amount is None else refund.amount for refund in refunds)

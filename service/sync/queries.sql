@@ -1,8 +1,9 @@
 -- name: claim_due_orders
 -- Takes up to `room` due orders per lane (account, known or stranger), `$5` in all, under a lease; the attempt is
 -- counted here. The stamp `claimed_at` is the database's clock before any request is sent: the fence decides by it.
--- What somebody asked for comes before what only the schedule brings. Known orders come oldest first; strangers newest
--- first: a flood's many repeats then wait, and who is new is heard.
+-- What somebody asked for comes before what only the schedule brings, which keeps a quarter of the places. Known orders
+-- come oldest first; strangers newest first: a flood's many repeats then wait, and who is new is heard.
+-- `lane.known` and not `false`: the planner turns the latter into `trust <= 0`, which no index leads to.
 -- Each kind is locked up to the lane's room, and what is too much is let go at the end of the statement: no locking
 -- part may look at another, because it is evaluated again on its own where a row has just changed.
 with lanes as (
@@ -49,7 +50,7 @@ strangers_asked as (
         select s.order_id, s.leased_until is not null as had_lease, s.due_at
         from cuadre.sync as s
         where s.account = lane.account
-          and (s.trust > 0) = false
+          and (s.trust > 0) = lane.known
           and s.asked = true
           and s.due_at <= now()
           and (s.leased_until is null or s.leased_until <= now())
@@ -66,7 +67,7 @@ strangers_scheduled as (
         select s.order_id, s.leased_until is not null as had_lease, s.due_at
         from cuadre.sync as s
         where s.account = lane.account
-          and (s.trust > 0) = false
+          and (s.trust > 0) = lane.known
           and s.asked = false
           and s.due_at <= now()
           and (s.leased_until is null or s.leased_until <= now())
@@ -85,19 +86,28 @@ candidates as (
     union all
     select * from strangers_scheduled
 ),
-ranked as (
+queued as (
     select
         c.*,
         row_number() over (
-            partition by turn
-            order by asked desc, extract(epoch from due_at) * case when known then 1 else -1 end, order_id
-        ) as place
+            partition by turn, asked
+            order by extract(epoch from due_at) * case when known then 1 else -1 end, order_id
+        ) as own_place
     from candidates as c
+),
+ranked as (
+    select
+        q.*,
+        -- Every fourth place or so is the schedule's, also where one order is claimed at a time.
+        row_number() over (
+            partition by turn order by case when asked then own_place else 4 * (own_place - random()) end, order_id
+        ) as place
+    from queued as q
 ),
 picked as (
     select order_id, had_lease from ranked
     where place <= room
-    order by known desc, asked desc, turn, place
+    order by known desc, place, turn
     limit $5
 )
 update cuadre.sync as s set

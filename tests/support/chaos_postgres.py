@@ -25,6 +25,7 @@ from service.database.embedded import EmbeddedPostgres, StopMode
 from service.database.embedded_folder import DataFolder
 from service.database.embedded_lifeline import start_tied
 from service.database.embedded_program import ENVIRONMENT, find_program, server_user
+from tests.support.waiting import until
 
 COPY_SECONDS: Final = 60.0
 PROMOTE_SECONDS: Final = 30
@@ -44,7 +45,7 @@ IS_SYNCHRONOUS: Final = """
 @contextlib.contextmanager
 def short_folder(prefix: str = "cuadre-chaos-") -> Iterator[Path]:
     """A folder with a short path through which the server's user may pass; gone after the block."""
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))  # noqa: S108 - sockets need a short path
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))  # sockets need a short path
     folder.chmod(0o711)
     try:
         yield folder
@@ -138,10 +139,12 @@ def ask(dsn: str, query: str, *arguments: Any) -> Any:
 
 async def _until_synchronous(dsn: str) -> None:
     connection = await asyncpg.connect(dsn, timeout=10)
+
+    async def is_synchronous() -> bool:
+        return bool(await connection.fetchval(IS_SYNCHRONOUS))
+
     try:
-        async with asyncio.timeout(30):
-            while not await connection.fetchval(IS_SYNCHRONOUS):
-                await asyncio.sleep(0.05)
+        await until(is_synchronous, what="the standby is in step", seconds=30)
     finally:
         await connection.close()
 

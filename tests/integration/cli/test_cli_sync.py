@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import asyncpg
 import pytest
@@ -168,10 +169,10 @@ async def test_a_lease_given_up_meanwhile_is_taken(cuadre: Cuadre, provider: Pro
 async def test_what_was_read_and_cannot_be_stored_is_the_orders_fault(
     cuadre: Cuadre, database: Database, environment: pytest.MonkeyPatch
 ) -> None:
-    async def refusing(database: Database, looks: Sequence[Look]) -> list[Outcome]:
+    async def refusing(database: Database, looks: Sequence[Look], **policies: Any) -> list[Outcome]:
         if looks[0].read is not None:
             raise asyncpg.NumericValueOutOfRangeError("as told")
-        return await apply_looks(database, looks)
+        return await apply_looks(database, looks, **policies)
 
     environment.setattr("service.cli.look_now.apply_looks", refusing)
     result = await cuadre("sync", ORDER)
@@ -183,7 +184,7 @@ async def test_what_was_read_and_cannot_be_stored_is_the_orders_fault(
 async def test_what_is_no_order_id_is_refused_before_anything_is_stored(cuadre: Cuadre, database: Database) -> None:
     result = await cuadre("sync", "118000000101", ORDER)
     assert result.code == 2
-    assert "begins with ORD or PPORD" in result.err
+    assert "begins with ORD, PPORD or MO" in result.err
     assert await database.fetchval("select count(*) from cuadre.sync") == 0
 
 

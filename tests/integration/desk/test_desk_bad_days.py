@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from random import random
 
 import pytest
 
@@ -9,6 +10,7 @@ from service.database.pool import Database
 from service.desk.errors import AlreadySent, WrongState
 from service.desk.intents import CommandRow
 from service.mercadopago.account import Account
+from service.mercadopago.pacing import AccountGate
 from tests.support.desk import ACCOUNT, Shop, qr, shop
 from tests.support.waiting import until
 
@@ -179,10 +181,23 @@ async def test_a_sale_that_nobody_waits_for_any_more_is_withdrawn_unsent(databas
         withdrawn = await here.settled(short)
         assert withdrawn.status == "withdrawn"
         assert withdrawn.message
-        # One that may have been sent is not given up.
-        done = await here.settled(sent)
-        assert done.status == "done"
-        assert set(await here.provider.orders()) == {done.order_id}
+
+        # One that may have been sent is looked for, and not made now: somebody else would pay it.
+        async def looked_for() -> bool:
+            found = await here.desk.find(sent.command_id)
+            return found is not None and "lists no order" in (found.message or "")
+
+        await until(looked_for, what="it was searched for")
+        assert await here.provider.orders() == {}
+        # A day after it would have ended it is given up.
+        await database.execute(
+            "update cuadre.commands set valid_until = now() - interval '25 h', attempted_at = now() - interval '25 h', "
+            "expires_at = now() - interval '25 h', maybe_sent_at = now() - interval '25 h' where command_id = $1",
+            sent.command_id,
+        )
+        given_up = await here.settled(sent)
+        assert (given_up.status, given_up.provider_code) == ("refused", "not_found_after_24h")
+        assert await here.provider.orders() == {}
 
 
 async def test_a_runner_that_dies_between_claim_and_outcome_is_followed_by_another(database: Database) -> None:
@@ -228,16 +243,33 @@ async def test_a_frozen_runner_that_goes_on_after_its_lease_changes_nothing(data
         asked = await here.desk.create(ACCOUNT, qr(), key="k-1", asked_by="till-1")
         slow = here.another_runner()
         slow._tools = type(slow._tools)(database, Freezing())  # type: ignore[arg-type]  # a client but for one call
-        task = asyncio.create_task(slow.run())
+        # One round: a whole process that is frozen claims nothing more.
+        await slow._round()
         await frozen.wait()
         await database.execute("update cuadre.commands set leased_until = now() - interval '1 second'")
         here.tasks["desk"] = asyncio.create_task(here.runner.run())
         done = await here.settled(asked)
         went_on.set()
-        await slow.stop(within_seconds=5)
-        await task
+        await asyncio.wait(slow._held)
         assert await here.desk.find(asked.command_id) == done
         assert set(await here.provider.orders()) == {done.order_id}
+
+
+async def test_a_runner_that_was_frozen_past_its_lease_before_the_call_sends_nothing(database: Database) -> None:
+    async with shop(database, runner=False) as here:
+        asked = await here.desk.create(ACCOUNT, qr(), key="k-1", asked_by="till-1")
+        now, gate = 0.0, AccountGate(1000, random=random)
+        slow = here.another_runner(clock=lambda: now, gate=lambda _name: gate)
+        await slow._round()
+        # The claim is committed, and its task has not begun.
+        now = 3600.0
+        await asyncio.wait(slow._held)
+        assert (await here.becomes(asked, status="sending")).attempts == 1
+        assert (await here.provider.calls())["create", 201] == 0
+        await database.execute("update cuadre.commands set leased_until = now() - interval '1 second'")
+        here.tasks["desk"] = asyncio.create_task(here.runner.run())
+        assert (await here.settled(asked)).status == "done"
+        assert len(await here.provider.orders()) == 1
 
 
 async def test_withdrawing_and_sending_at_once_has_one_winner(database: Database) -> None:

@@ -125,6 +125,7 @@ TROUBLES: list[tuple[MercadoPagoError, bool]] = [
     (NonsenseAnswer("a portal page"), True),
     (RateLimited("429"), False),
     (ConnectionTrouble("no connection", sent=False), False),
+    (Timeout("no connection in 3 s", sent=False), False),
     (AccountRefused("no token"), False),
 ]
 

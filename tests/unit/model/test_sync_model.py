@@ -88,7 +88,7 @@ def _comes_to_rest(state: State) -> State:
 
 
 PINNED = {
-    "claim_due_orders": "8b6ca0814908658d",
+    "claim_due_orders": "79ff4d97923b776c",
     "mark_order_due": "90c553716ab12a70",
     "settle_claims": "f2af04724fe29423",
     "record_notifications": "3d8ac3edaf8dd54a",
