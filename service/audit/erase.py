@@ -1,6 +1,5 @@
 """Erasing what is stored about one payer, and leaving the money: amounts, statuses and ids stay as they are."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -9,8 +8,8 @@ from typing import Any
 
 from service.database.pool import Database
 from service.database.queries import load
-from service.mercadopago.json_text import canonical_hash, parse_json
-from service.mercadopago.payer import without_payer
+from service.mercadopago.json_text import NotJson, canonical_hash, parse_json
+from service.mercadopago.payer import names_payer, without_payer
 from service.sync.locks import lock_orders
 
 QUERIES = load(Path(__file__).with_name("erase.sql"))
@@ -27,12 +26,21 @@ class Erased:
 
 
 async def find_payer_orders(database: Database, payer: str) -> list[str]:
-    """The ids of all orders of which some stored text names this payer: an id, an e-mail, an identification number.
+    """What names this payer (an id, an e-mail, an identification number): ids of orders, or the keys of texts without.
 
-    Compared exactly, as text and, where it is one, as a number. Reads every payload, so it takes its time.
+    Compared whole, in whatever case. Reads every payload, so it takes its time.
     """
-    named = {"text": payer, "number": int(payer) if payer.isascii() and payer.isdigit() and len(payer) < 40 else payer}
-    return [row["order_id"] for row in await database.fetch(QUERIES.find_payer_orders, json.dumps(named))]
+    keys = [row["key"] for row in await database.fetch(QUERIES.find_payer_candidates, payer)]
+    found: set[str] = set()
+    for start in range(0, len(keys), BATCH):
+        rows = await database.fetch(QUERIES.read_payer_texts, *_keys(keys[start : start + BATCH]))
+        found.update(row["key"] for row in rows if names_payer(row["text"], payer))
+    return sorted(found)
+
+
+def _keys(keys: Sequence[str]) -> tuple[list[str], list[int]]:
+    """The keys, and the numbers of the notifications among them."""
+    return list(keys), [int(key.split(" ")[1]) for key in keys if key.startswith("notification ")]
 
 
 async def erase_payers(database: Database, order_ids: Sequence[str]) -> Erased:
@@ -52,11 +60,15 @@ async def erase_payers(database: Database, order_ids: Sequence[str]) -> Erased:
 
 async def _erase(connection: Any, ids: list[str]) -> dict[str, int]:
     changed: dict[str, list[tuple[str, str, str, bytes]]] = {}
-    for row in await connection.fetch(QUERIES.read_payer_texts, ids):
-        before = parse_json(row["text"].encode())
+    for row in await connection.fetch(QUERIES.read_payer_texts, *_keys(ids)):
+        try:
+            before = parse_json(row["text"].encode())
+        except NotJson:
+            # An unreadable answer, which goes as a whole.
+            continue
         after = without_payer(before)
         if after is not before:
-            found = (row["order_id"], row["row_key"], after.text, canonical_hash(after.value))
+            found = (row["key"], row["row_key"], after.text, canonical_hash(after.value))
             changed.setdefault(row["place"], []).append(found)
     current = {order_id: (text, digest) for order_id, _, text, digest in changed.get("orders", ())}
     await connection.execute(

@@ -1,26 +1,22 @@
--- name: find_payer_orders
--- Orders of which any stored text names this payer (`$1` as text, `$2` as a number where it is one): what is stored
--- now, what was stored before, what was asked for here (by the command's id, where no order came of it), what was told.
-select order_id from cuadre.orders
-where jsonb_path_exists(payload, '$.**.payer.** ? (@ == $text || @ == $number)', $1::jsonb)
+-- name: find_payer_candidates
+-- What may name this payer, by order, or by its own key where it belongs to none: every stored text in which the payer's
+-- id or e-mail stands, in whatever case. Whether it stands there as a payer's is looked at afterwards.
+select order_id as key from cuadre.orders where position(lower($1) in lower(payload::text)) > 0
 union
-select order_id from cuadre.order_versions
-where jsonb_path_exists(payload, '$.**.payer.** ? (@ == $text || @ == $number)', $1::jsonb)
+select order_id from cuadre.order_versions where position(lower($1) in lower(payload::text)) > 0
 union
-select order_id from cuadre.notifications
-where order_id is not null
-  and jsonb_path_exists(body, '$.**.payer.** ? (@ == $text || @ == $number)', $1::jsonb)
+select coalesce(order_id, 'notification ' || id || ' ' || period) from cuadre.notifications
+where position(lower($1) in lower(body::text)) > 0
 union
 select coalesce(order_id, command_id) from cuadre.commands
-where (
-      jsonb_path_exists(body::jsonb, '$.**.payer.** ? (@ == $text || @ == $number)', $1::jsonb)
-      or jsonb_path_exists(answer, '$.**.payer.** ? (@ == $text || @ == $number)', $1::jsonb)
-  )
-order by order_id;
+where position(lower($1) in lower(body)) > 0 or position(lower($1) in lower(answer::text)) > 0
+union
+select order_id from cuadre.unreadable_payloads where position(lower($1) in lower(body)) > 0
+order by 1;
 
 -- name: read_payer_texts
--- Every stored text about these orders that may name a payer, with the key of its row.
-select 'orders' as place, order_id, ''::text as row_key, payload::text as text from cuadre.orders
+-- Every stored text under these keys that may name a payer, with the key of its row.
+select 'orders' as place, order_id as key, ''::text as row_key, payload::text as text from cuadre.orders
 where order_id = any($1::text[])
 union all
 select 'order_versions', order_id, version || ' ' || period, payload::text from cuadre.order_versions
@@ -29,11 +25,23 @@ union all
 select 'notifications', order_id, id || ' ' || period, body::text from cuadre.notifications
 where order_id = any($1::text[]) and body is not null
 union all
+select 'notifications', 'notification ' || id || ' ' || period, id || ' ' || period, body::text
+from cuadre.notifications
+where id = any($2::bigint[]) and order_id is null and body is not null
+union all
 select 'commands', order_id, command_id || ' body', body from cuadre.commands
-where coalesce(order_id, command_id) = any($1::text[]) and body is not null and settled_at is not null
+where order_id = any($1::text[]) and body is not null and settled_at is not null
+union all
+select 'commands', command_id, command_id || ' body', body from cuadre.commands
+where command_id = any($1::text[]) and order_id is null and body is not null and settled_at is not null
 union all
 select 'commands', order_id, command_id || ' answer', answer::text from cuadre.commands
-where coalesce(order_id, command_id) = any($1::text[]) and answer is not null;
+where order_id = any($1::text[]) and answer is not null
+union all
+select 'commands', command_id, command_id || ' answer', answer::text from cuadre.commands
+where command_id = any($1::text[]) and order_id is null and answer is not null
+union all
+select 'unreadable_payloads', order_id, '', body from cuadre.unreadable_payloads where order_id = any($1::text[]);
 
 -- name: erase_in_orders
 -- The stored order without its payer; what is read of it later is stored without one, too.

@@ -32,11 +32,12 @@ async def _erase(settings: Settings, payer: str, *, apply: bool) -> int:
             print_line("nothing is stored about this payer")
             return 0
         if not apply:
-            print_line(f"{len(orders)} orders name this payer")
+            print_line(f"{len(orders)} orders (or texts without one) name this payer")
             note("nothing was changed; --apply erases")
             return 0
         erased = await erase_payers(database, orders)
     told = ", ".join(f"{number} in {place}" for place, number in sorted(erased.texts.items()))
     print_line(f"erased from {erased.orders} orders: {told}")
+    note("commands that are not settled keep what is still to be sent; call this again when they are")
     note("backups and replicas of this database keep what they hold; old notifications go with their month")
     return 0

@@ -7,7 +7,7 @@ Money, statuses and ids stay. What goes is every member called `payer` (name, e-
 from dataclasses import replace
 
 from service.mercadopago.documents import ReadOrder
-from service.mercadopago.json_text import JsonDocument, canonical_hash, dumps, parse_json
+from service.mercadopago.json_text import JsonDocument, NotJson, canonical_hash, dumps, parse_json
 
 PAYER_MEMBERS = frozenset({"payer", "cardholder", "card_holder"})
 
@@ -27,6 +27,26 @@ def order_without_payer(read: ReadOrder) -> ReadOrder:
     if after is None or after is before:
         return read
     return replace(read, text=after.text, payload_hash=canonical_hash(after.value))
+
+
+def names_payer(text: str, payer: str) -> bool:
+    """Whether a payer of this id, e-mail or identification stands in `text`, in whatever case.
+
+    A text that is no JSON may hold anybody: it names whom it contains.
+    """
+    try:
+        value = parse_json(text.encode(errors="replace")).value
+    except NotJson:
+        return payer.lower() in text.lower()
+    return _names(value, payer.lower(), of_payer=False)
+
+
+def _names(value: object, payer: str, *, of_payer: bool) -> bool:
+    if isinstance(value, dict):
+        return any(_names(item, payer, of_payer=of_payer or key in PAYER_MEMBERS) for key, item in value.items())
+    if isinstance(value, list):
+        return any(_names(item, payer, of_payer=of_payer) for item in value)
+    return of_payer and not isinstance(value, bool) and value is not None and str(value).lower() == payer
 
 
 def _may_name(text: str) -> bool:

@@ -49,7 +49,7 @@ async def test_a_payer_goes_from_what_is_stored_now_and_what_was(database: Datab
     await _store(database, "ORD2", ANA, None)
     await _store(database, "ORD3", LUIS, LUIS)
 
-    for name in ("ana@example.com", "446566691", "30111222"):
+    for name in ("ana@example.com", "Ana@Example.com", "446566691", "30111222"):
         assert await find_payer_orders(database, name) == ["ORD1", "ORD2"]
     erased = await erase_payers(database, ["ORD1", "ORD2"])
 
@@ -99,3 +99,41 @@ async def test_nobody_of_that_name(database: Database) -> None:
 
     assert await find_payer_orders(database, "ana") == []
     assert await find_payer_orders(database, 'x" || true') == []
+
+
+async def test_texts_of_no_order_are_found_and_mended_too(database: Database) -> None:
+    await database.execute(
+        """
+        insert into cuadre.commands (command_id, account, idempotency_key, request_hash, asked_by, asked_at, kind, body,
+            provider_key, status, settled_at)
+        values ('CMD9', 'default', 'k', '\\x00', 'web', now(), 'create', $1, 'p', 'refused', now())
+        """,
+        _order("none", {"cardholder": {"name": "ANA"}, "email": "ana@example.com"}),
+    )
+    await database.execute(
+        """
+        insert into cuadre.notifications (period, account, topic, verified, verification, received_at, last_received_at,
+            copy_key, path, query, headers, body)
+        values (cuadre.period_of(now()), 'default', 'payment', false, 'missing', now(), now(), '\\x01', '/', '{}', '{}',
+            $1::jsonb)
+        """,
+        json.dumps({"data": {"id": "1", "payer": ANA}}),
+    )
+    await database.execute(
+        "insert into cuadre.unreadable_payloads values ('ORD8', 'default', 'cut', $1, now())",
+        '{"payer": "ana@example.com',
+    )
+
+    found = await find_payer_orders(database, "ana@example.com")
+    assert len(found) == 3
+    await erase_payers(database, found)
+
+    assert await find_payer_orders(database, "ana@example.com") == []
+    assert await database.fetchval("select count(*) from cuadre.commands where body like '%total_amount%'") == 1
+
+
+async def test_a_name_that_stands_elsewhere_is_nobodys(database: Database) -> None:
+    await _store(database, "ORD1", LUIS, LUIS)
+    await database.execute('update cuadre.orders set payload = payload || \'{"description": "ana@example.com"}\'')
+
+    assert await find_payer_orders(database, "ana@example.com") == []
