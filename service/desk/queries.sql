@@ -408,3 +408,21 @@ update cuadre.commands set
     due_at = case when kind = 'refund' then clock_timestamp() end
 where command_id = $1 and status = 'refused' and kind in ('create', 'refund')
 returning *;
+
+-- name: name_refunds_by_reference
+-- Orders that Mercado Pago shows no longer are read by their payments, which call a refund by its number there: the
+-- `reference_id` that the answer to the command told.
+update cuadre.commands as c set refund_ids = found.ids
+from (
+    select a.command_id, array_agg(r.refund_id order by r.position) as ids
+    from cuadre.commands as a
+    join cuadre.refunds as r on r.order_id = a.order_id and r.vanished_at is null
+    where a.command_id = any($1::text[]) and a.status = 'accepted' and a.kind = 'refund'
+      and r.refund_id <> all(a.refund_ids)
+      and r.refund_id in (
+          select told.reference #>> '{}'
+          from jsonb_path_query(a.answer, '$.transactions.refunds[*].reference_id') as told(reference)
+      )
+    group by a.command_id
+) as found
+where c.command_id = found.command_id and cardinality(c.refund_ids) = cardinality(found.ids);

@@ -198,6 +198,7 @@ async def settle_seen(database: Database) -> list[CommandRow]:
     orders = {row["order_id"] for row in rows if row["order_id"] is not None}
     async with database.transaction() as connection:
         await lock_orders(connection, orders)
+        await connection.execute(QUERIES.name_refunds_by_reference, ids)
         for row in await connection.fetch(QUERIES.read_nameless_refunds, ids):
             await name_refunds(connection, command_row(row))
         settled = [

@@ -84,3 +84,19 @@ async def test_settled_commands_keep_no_payer_and_no_card(database: Database) ->
         assert "50.00" in kept
         assert "ana@example.com" not in kept
         assert "card-t0ken" not in kept
+
+
+async def test_a_refund_of_an_order_that_is_shown_no_longer_is_known_by_its_number(database: Database) -> None:
+    async with shop(database) as here:
+        order_id = await here.sell()
+        done = await here.settled(await refund(here, order_id, "30.00", key="r-1"))
+        reference = await database.fetchval("select reference_id from cuadre.refunds where order_id = $1", order_id)
+        await database.execute("update cuadre.refunds set refund_id = $1 where order_id = $2", reference, order_id)
+        await database.execute(
+            "update cuadre.commands set status = 'accepted', settled_at = null, due_at = now() where command_id = $1",
+            done.command_id,
+        )
+
+        settled = await here.settled(done)
+
+        assert (settled.status, list(settled.refund_ids)) == ("done", [reference])
