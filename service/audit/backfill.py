@@ -1,7 +1,8 @@
 """Listing a range that somebody asked for, and looking at every order in it that is unknown or older here.
 
-The same walk through the list as the sweep's, with the looks made before the position moves past them. So a run that is
-killed goes on where it stood, and what it had stored by then is known when its page is listed again.
+The same walk through the list as the sweep's, with the looks made before the position moves past them; it moves past
+no order that failed. So a run that is killed goes on where it stood, what it had stored by then is known when its page
+is listed again, and what had failed is tried again and told.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from typing import Final
 
 from service.audit.completeness import HOUR, QUERIES, compare
 from service.audit.listing import ProviderList
-from service.audit.windows import LONGEST, Walk, Window, to_the_hour
+from service.audit.windows import LONGEST, OVERLAP, Walk, Window, to_the_hour
 from service.database.pool import Database
 from service.mercadopago.errors import ProviderTrouble
 from service.mercadopago.listing import ListedOrder, OrdersPage
@@ -74,6 +75,7 @@ class BackfillRun:
         self._on_listed: Callable[[int], None] = lambda number: None
         self._failed_in_a_row = 0
         self._position = from_at
+        self._held: datetime | None = None
         self.result = Backfill(account, from_at, to_at)
 
     async def begin(self, now: datetime) -> int | None:
@@ -115,20 +117,26 @@ class BackfillRun:
 
     async def _read(self, walk: Walk) -> None:
         while (window := walk.window) is not None:
-            page = await self._search(window)
+            before, page = walk.position, await self._search(window)
             orders = [
                 order
                 for order in walk.read(page)
                 if order.created_at is None or self.result.from_at <= order.created_at < self.result.to_at
             ]
-            await self._deal_with(orders, walk.position, window.page)
+            if walk.skipped:
+                self._hold(before)
+            await self._deal_with(orders, before, walk.position, window.page)
         if walk.broken is not None:
             raise BackfillStoppedError(f"{walk.broken}; run it again to go on")
         if walk.skipped:
             self.result.failures.append(("-", f"the list shows entries without a usable id ({walk.skipped})"))
 
-    async def _deal_with(self, orders: Sequence[ListedOrder], position: datetime, page: int) -> None:
-        """Looks at what is unknown or older, and only then moves the position."""
+    def _hold(self, moment: datetime) -> None:
+        """From here on something is not dealt with: a run that goes on after an end by force begins there."""
+        self._held = moment if self._held is None else min(self._held, moment)
+
+    async def _deal_with(self, orders: Sequence[ListedOrder], before: datetime, position: datetime, page: int) -> None:
+        """Looks at what is unknown or older, and only then moves the position from `before`: past no failure."""
         result = self.result
         found = await compare(self._database, orders, mark_for=None)
         wanted = [order for order in orders if found[order.order_id] in {"unknown", "stale"}]
@@ -140,6 +148,12 @@ class BackfillRun:
                 why = errors.get(order.order_id) or "the answer is dated before what the list shows; it stays due"
                 failures.append((order.order_id, why))
         foreign = [(order_id, "no order id; left") for order_id, what in found.items() if what == "foreign"]
+        failed = {order_id for order_id, _ in failures + foreign}
+        for order in orders:
+            if order.order_id in failed:
+                self._hold(before if order.created_at is None else order.created_at - OVERLAP)
+        if self._held is not None:
+            position = min(position, self._held)
         counts = Counter(found.values())
         await self._database.execute(
             QUERIES.move_backfill, result.account, result.from_at, result.to_at, position, page, len(orders),

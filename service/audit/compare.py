@@ -15,10 +15,11 @@ from typing import Any, Final, Literal
 from service.mercadopago.errors import MercadoPagoError
 from service.mercadopago.json_text import NotJson, canonical_hash, parse_json
 from service.mercadopago.legacy import with_expiry
-from service.mercadopago.payer import without_payer
+from service.mercadopago.payer import order_without_payer, without_payer
 from service.mercadopago.reader import ReadOrder, parse_time, read_any
 from service.orders.money import parse_amount
 from service.sync.changes import decide
+from service.sync.payments_overlay import PAYMENT_STATUSES as PAYMENTS_API_STATUSES
 from service.sync.rows import order_row, part_rows
 
 Kind = Literal["drift", "stale"]
@@ -99,38 +100,63 @@ def compare(stored: StoredState, read: ReadOrder) -> Difference | None:
     if not drifts:
         return None
     moved_on = _later(read.snapshot.updated_at, stored.order["updated_at"])
-    return Difference("stale" if moved_on and _is_whole(stored, content) else "drift", tuple(drifts))
+    return Difference("stale" if moved_on and not contradictions(stored) else "drift", tuple(drifts))
+
+
+def contradictions(stored: StoredState) -> tuple[Drift, ...]:
+    """Where the stored rows are not what their own payload says: somebody other than an apply has written there.
+
+    `provider` of each is what the payload says. Empty where the rows are whole.
+    """
+    try:
+        read = read_any(stored.payload.encode(), stored.order_id)
+    except MercadoPagoError:
+        return (Drift("payload", "nothing that can be read", None),)
+    drifts = [*_column_drifts(stored, read), *_part_drifts(stored, read)]
+    own, here = bytes(stored.order["payload_hash"]), canonical_hash(_content(stored.payload))
+    if own != here:
+        drifts.append(Drift("payload_hash", own.hex()[:16], here.hex()[:16]))
+    return tuple(drifts)
 
 
 def is_older(stored: StoredState, read: ReadOrder) -> bool:
-    """Whether the answer is dated before what is stored: a replica of the provider's that lags, as a rule."""
-    return _later(stored.order["updated_at"], read.snapshot.updated_at)
+    """Whether the answer is dated before the stored payload: a replica of the provider's that lags, as a rule.
+
+    The payload's own date counts, whatever became of the column. The column stands in where the payload is not the one
+    that was stored and has no date.
+    """
+    return _later(_own_date(stored), read.snapshot.updated_at)
+
+
+def _own_date(stored: StoredState) -> datetime | None:
+    column: datetime | None = stored.order["updated_at"]
+    try:
+        read = read_any(stored.payload.encode(), stored.order_id)
+    except MercadoPagoError:
+        return column
+    is_ours = stored.order["payload_hash"] == canonical_hash(_content(stored.payload))
+    return read.snapshot.updated_at or (None if is_ours else column)
 
 
 def compare_payment(payment: Mapping[str, Any], document: Mapping[str, object]) -> list[Drift]:
     """A stored payment that was paid against the same payment's record in the Payments API.
 
     Only what that record tells of an order's payment: its status, `transaction_amount` and
-    `transaction_amount_refunded`. The amount may be what was asked for or what the buyer paid (discounts, tips).
+    `transaction_amount_refunded`. The amount may be what was asked for or what the buyer paid (discounts, tips). A
+    status that says nothing of money (pending, authorized, …) is no difference, just as a look leaves it alone.
     """
     name = f"payments[{payment['payment_id']}]"
     drifts = []
-    expected = _PAYMENTS_API_STATUS.get(str(payment["status"]))
     status = document.get("status")
-    if expected is not None and status != expected:
+    if PAYMENTS_API_STATUSES.get(str(status), payment["status"]) != payment["status"]:
         drifts.append(Drift(f"{name}.status", _text(payment["status"]), _text(status)))
     amount = _amount(document.get("transaction_amount"))
     if amount is not None and amount not in {payment["amount"], payment["paid_amount"]}:
         drifts.append(Drift(f"{name}.amount", _text(payment["amount"]), _text(amount)))
-    refunded = _amount(document.get("transaction_amount_refunded")) or Decimal(0)
-    if refunded != (payment["refunded_amount"] or Decimal(0)):
+    refunded = _amount(document.get("transaction_amount_refunded"))
+    if refunded is not None and refunded != (payment["refunded_amount"] or Decimal(0)):
         drifts.append(Drift(f"{name}.refunded_amount", _text(payment["refunded_amount"]), _text(refunded)))
     return drifts
-
-
-# What the Payments API calls a payment that the Orders API calls paid.
-_PAYMENTS_API_STATUS = {"processed": "approved", "refunded": "refunded", "charged_back": "charged_back"}
-PAID_STATUSES: Final = frozenset(_PAYMENTS_API_STATUS)
 
 
 def _column_drifts(stored: StoredState, read: ReadOrder) -> Iterator[Drift]:
@@ -216,24 +242,26 @@ def _paths(here: object, there: object, path: str) -> Iterator[str]:
 
 
 def _hash_drift(stored: StoredState, content: object, read: ReadOrder) -> Iterator[Drift]:
-    """What tells later looks whether anything changed: wrong, it would hide a change or invent one."""
+    """What tells later looks whether anything changed: wrong, it would hide a change or invent one.
+
+    Told only where the contents are the same: else the difference itself is told, and the hash may be right for what
+    was there before. A payer that is kept on one side alone makes no difference, so either hash is right.
+    """
+    if not _same_but_payer(stored, read):
+        return
     own = stored.order["payload_hash"]
-    fresh, here = read.payload_hash, canonical_hash(content)
-    if own not in {fresh, here}:
-        yield Drift("payload_hash", bytes(own).hex()[:16], fresh.hex()[:16])
-    if here == fresh and stored.order["payload_altered"] != read.altered:
+    if own not in {read.payload_hash, canonical_hash(content), order_without_payer(read).payload_hash}:
+        yield Drift("payload_hash", bytes(own).hex()[:16], read.payload_hash.hex()[:16])
+    if stored.order["payload_altered"] != read.altered:
         yield Drift("payload_altered", _text(stored.order["payload_altered"]), _text(read.altered))
 
 
-def _is_whole(stored: StoredState, content: object) -> bool:
-    """Whether the stored rows are what their own payload says: nobody but an apply has written them."""
+def _same_but_payer(stored: StoredState, read: ReadOrder) -> bool:
     try:
-        read = read_any(stored.payload.encode(), stored.order_id)
-    except MercadoPagoError:
+        here = without_payer(parse_json(stored.payload.encode())).value
+    except NotJson:
         return False
-    return stored.order["payload_hash"] == canonical_hash(content) and not any(
-        (*_column_drifts(stored, read), *_part_drifts(stored, read))
-    )
+    return canonical_hash(here) == order_without_payer(read).payload_hash
 
 
 def _content(payload: str) -> object:

@@ -5,11 +5,13 @@ evidence by itself: it is kept in memory, an interrupted one is worth nothing, a
 statement, from the hour's begin to its end or not at all.
 
 The list is the provider's index, which is late at times. Stored orders are a measure of it: while orders of the hour
-are stored that the list does not show, it is asked again later. What it still leaves out after `PATIENCE` it leaves out
-for good, and a type of which it shows none is named as blind: the certificate says nothing about that type.
+are stored that the list does not show, it is asked again later. What it still leaves out after `PATIENCE` blocks the
+certificate where the list shows others of that type: it may leave out orders that nobody told of, too. A type of which
+it never showed any is named as blind: the certificate says nothing about that type.
 """
 
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,6 +33,8 @@ LAG: Final = timedelta(minutes=30)
 EDGE: Final = timedelta(minutes=1)
 """Asked for around the hour: whether the provider's ends are included is not documented."""
 PATIENCE: Final = timedelta(hours=3)
+EVIDENCE: Final = timedelta(days=7)
+"""So far back from an hour it is looked which types the list has shown."""
 NAMED: Final = 20
 WAITING: Final = "waiting: "
 """Begins the reasons that pass by themselves: they are no alarm."""
@@ -128,7 +132,7 @@ def judge_hour(
         return Verdict(blocked_by=tuple(sorted(missing)[:NAMED]))
     if seen.skipped:
         return Verdict(reason=f"the list shows entries without a usable id ({seen.skipped})")
-    shown_types = {order.type for order in seen.listed.values()}.union(shown)
+    shown_types = {order.type for order in seen.listed.values()}.union(shown) - NEVER_LISTED
     left_out = [
         (order_id, kind)
         for order_id, kind in stored
@@ -138,7 +142,12 @@ def judge_hour(
     if doubtful and now - (seen.begin + HOUR) < PATIENCE:
         some = f"{len(doubtful)}, such as {doubtful[0]}"
         return Verdict(reason=f"{WAITING}stored orders of the hour are not in the list ({some}); it is asked again")
-    return Verdict(newly_blind=tuple(sorted({kind for _, kind in left_out if kind not in shown_types})))
+    unexplained = sorted((order_id, kind) for order_id, kind in left_out if kind in shown_types)
+    if unexplained:
+        numbers = sorted(Counter(kind for _, kind in unexplained).items())
+        some = ", ".join(f"{number} stored orders of type {kind}" for kind, number in numbers)
+        return Verdict(tuple(order_id for order_id, _ in unexplained[:NAMED]), f"the list leaves out {some}")
+    return Verdict(newly_blind=tuple(sorted({kind for _, kind in left_out})))
 
 
 async def compare(connection: Querying, listed: Iterable[ListedOrder], *, mark_for: str | None) -> dict[str, str]:
@@ -171,13 +180,17 @@ async def certify(
     count: Ask,
     lag: timedelta = LAG,
     shown: Collection[str] = (),
+    most_hours: int | None = None,
 ) -> bool:
     """Settles the account's hours, one after the other, until one is not over for long enough or does not pass.
 
-    `now` is the time that has passed for certain; `shown`: types that the list showed lately. Returns whether orders
-    were marked due. Raises what `ask` raises, `ListBrokenError`, and what the database raises; nothing has moved then.
+    `now` is the time that has passed for certain; `shown`: types that the list showed lately; `most_hours`: so many
+    are settled, and the others left for the next time (None: all). Returns whether orders may have been marked due.
+
+    Raises what `ask` raises, `ListBrokenError`, and what the database raises; nothing has moved then.
     """
-    while (certificate := await read_certificate(database, account)) is not None:
+    settled = 0
+    while settled != most_hours and (certificate := await read_certificate(database, account)) is not None:
         begin = certificate.complete_until
         if begin + HOUR + lag > now:
             await database.execute(QUERIES.forget_failure, account)
@@ -186,6 +199,7 @@ async def certify(
         verdict = await settle_hour(database, certificate, seen, now, shown)
         if not verdict.is_complete:
             return bool(verdict.blocked_by)
+        settled += 1
     return False
 
 
@@ -199,6 +213,12 @@ async def settle_hour(
         missing = [order_id for order_id, what in found.items() if what != "known"]
         rows = await connection.fetch(QUERIES.read_stored_of_hour, account, seen.begin, end)
         stored = [(row["order_id"], row["type"]) for row in rows]
+        unlisted = {kind for order_id, kind in stored if kind is not None and order_id not in seen.listed}
+        if doubtful := sorted(unlisted - NEVER_LISTED.union(certificate.blind_types, shown)):
+            # What was listed before this process began counts, too.
+            since = max(certificate.complete_since, seen.begin - EVIDENCE)
+            rows = await connection.fetch(QUERIES.read_types_certified, account, doubtful, since, seen.begin)
+            shown = {*shown, *(row["type"] for row in rows)}
         verdict = judge_hour(seen, missing, stored, certificate.blind_types, now, shown)
         moved = await connection.fetchval(
             QUERIES.settle_hour, account, seen.begin, end, verdict.is_complete, verdict.blocked_by, verdict.reason,
@@ -223,7 +243,10 @@ def _tell(certificate: Certificate, verdict: Verdict) -> None:
             account=certificate.account,
             hour=certificate.complete_until.isoformat(),
             orders=verdict.blocked_by,
-            advice="they are looked at now; if this lasts, see: cuadre quarantine",
+            reason=verdict.reason,
+            advice="they are looked at now; if this lasts, see: cuadre quarantine"
+            if verdict.reason is None
+            else "nothing is certified until the provider lists them; orders that nobody told of may be left out, too",
         )
 
 

@@ -12,7 +12,7 @@ from service.audit.windows import PAGE_SIZE, Window
 from service.database.pool import Database
 from service.mercadopago.account import Account
 from service.mercadopago.client import Seller
-from service.mercadopago.errors import AccountRefused, BadRequest, MercadoPagoError, ProviderTrouble
+from service.mercadopago.errors import AccountRefused
 from service.mercadopago.listing import OrdersPage
 from service.mercadopago.pacing import BURST_SECONDS, AccountGate
 from service.sync.claims import QUERIES as SYNC_QUERIES
@@ -22,6 +22,8 @@ from service.sync.gates import Gates
 SPARE_SHARE: Final = 0.25
 ROOM_SECONDS: Final = (0.25, 5.0)
 """How long to wait before looking for room again: at least and at most."""
+YIELD_SECONDS: Final = 60.0
+"""So long a search stands back for the looks of a slow account; then it goes, or a flood would end all searching."""
 
 _Answer = TypeVar("_Answer")
 
@@ -57,14 +59,25 @@ class Now:
 
 
 class ProviderList:
-    """Asks for one account within its gate; every call is reported to the gate, as a look is."""
+    """Asks for one account within its gate's rate; how a call went is not told to the gate, which is the looks'.
+
+    So whoever asks waits by himself after a failure. `look_is_due` says whether a look of the account waits to start;
+    where an account's rate leaves no call to spare, a search waits for it.
+    """
 
     def __init__(
-        self, client: Searches, gates: Gates, account: str, *, clock: Callable[[], float] = time.monotonic
+        self,
+        client: Searches,
+        gates: Gates,
+        account: str,
+        *,
+        look_is_due: Callable[[], Awaitable[bool]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._gates = gates
         self._account = account
+        self._look_is_due = look_is_due
         self._clock = clock
 
     async def now(self, database: Database, *, this_machine: datetime | None = None) -> Now:
@@ -94,53 +107,35 @@ class ProviderList:
     async def _call(self, call: Callable[[Account], Awaitable[_Answer]]) -> _Answer:
         account, gate = await self._room()
         try:
-            answer = await call(account)
-        except AccountRefused:
-            # Whether the account has to pause is for the looks to find out: searching may be refused by itself. A gate
-            # that is shut stays so.
-            if gate.paused(self._clock()) is None:
-                gate.abandoned(self._clock())
-            else:
-                gate.refused(self._clock())
-            raise
-        except ProviderTrouble as error:
-            if error.status == 400:
-                # A search that is refused says nothing against looks.
-                gate.order_fault(self._clock())
-            else:
-                gate.trouble(self._clock(), error)
-            raise
-        except BadRequest as error:
-            if error.status == 0:
-                gate.abandoned(self._clock())
-            else:
-                gate.order_fault(self._clock())
-            raise
-        except MercadoPagoError:
-            gate.order_fault(self._clock())
-            raise
-        except BaseException:
+            return await call(account)
+        finally:
+            # However it went: what a search meets is the search's own affair, and moves nothing that the looks rely on.
             gate.abandoned(self._clock())
-            raise
-        # The provider and the token are well. `succeeded` would also say that orders can be read, which is not known.
-        gate.order_fault(self._clock())
-        return answer
 
     async def _room(self) -> tuple[Account, AccountGate]:
-        """Waits until the looks leave something over; a shut gate's probe is taken when it is due, as by a look."""
+        """Waits until the looks leave something over. A gate that is shut is for the looks alone to try."""
+        begun, yielding = self._clock(), ROOM_SECONDS[0]
         while True:
             account, gate = self._gates.account(self._account), self._gates.gate(self._account)
             if account is None or gate is None:
                 raise AccountGoneError(self._account)
+            if await self._yields(gate, begun):
+                await asyncio.sleep(yielding)
+                yielding = min(ROOM_SECONDS[1], yielding * 2)
+                continue
             now = self._clock()
-            if gate.room(now).known >= _needed(gate, now):
+            if gate.paused(now) is None and gate.room(now).known >= max(1, math.ceil(_spare(gate))):
                 gate.take(now, known=1)
                 return account, gate
             shortest, longest = ROOM_SECONDS
             await asyncio.sleep(min(longest, max(shortest, gate.next_change(now) or 0.0)))
 
+    async def _yields(self, gate: AccountGate, begun: float) -> bool:
+        """Whether a look waits for the call that is all such a slow account may start; not for ever."""
+        if self._look_is_due is None or _spare(gate) >= 1 or self._clock() - begun >= YIELD_SECONDS:
+            return False
+        return await self._look_is_due()
 
-def _needed(gate: AccountGate, now: float) -> int:
-    if gate.paused(now) is not None:
-        return 1
-    return max(1, math.ceil(gate.rate_per_second * BURST_SECONDS * SPARE_SHARE))
+
+def _spare(gate: AccountGate) -> float:
+    return gate.rate_per_second * BURST_SECONDS * SPARE_SHARE

@@ -3,6 +3,9 @@
 A look at an order whose rows were changed behind our back would find its answer unchanged (the stored hash says so) or
 older (the stored time says so). Both are cleared right before the answer is applied, so that it makes a new version
 with the cause `repair`, and payments, refunds, discrepancies and events follow as ever.
+
+An answer that is older than the stored payload is never written: a replica of the provider's may lag, and what is
+stored would go back in time (invariant I3).
 """
 
 import asyncio
@@ -10,8 +13,10 @@ import contextlib
 from dataclasses import replace
 from typing import Final
 
+from service.audit.compare import is_older
 from service.audit.fresh import FreshReader
 from service.audit.runs import QUERIES
+from service.audit.stored import read_states
 from service.database.pool import ITEM_FAULT, Database
 from service.sync.apply import Look, apply_looks, with_failure
 from service.sync.claims import Claim, claim_one, mark_order_due, release
@@ -21,6 +26,7 @@ from service.sync.report import report
 from service.sync.settle import Failure
 
 CAUSE: Final = "repair"
+OLDER_STATE: Final = "the provider answers an older state than is stored"
 LEASE_SECONDS: Final = 30.0
 # Somebody else's look holds the order for a moment; a worker that died holds it for its lease.
 WAIT_SECONDS: Final = 45.0
@@ -43,7 +49,13 @@ async def write_anew(
         gate = await reader.turn(account)
         look = await look_at(reader.client, account, claim, gate, reader.clock)
         if look.read is not None:
-            await database.execute(QUERIES.clear_for_repair, order_id, claim.claimed_at)
+            # As it is stored now: a look may have ended since the difference was found.
+            state = (await read_states(database, [order_id])).get(order_id)
+            if state is not None and is_older(state, look.read):
+                await release(database, [claim])
+                return OLDER_STATE
+            if state is not None:
+                await database.execute(QUERIES.clear_for_repair, order_id, claim.claimed_at, state.claimed_at)
         return await _apply(database, look, account_policies(lambda _name: account))
     except BaseException:
         # Interrupted, or the database went away: give it back rather than have it wait for the lease's end.

@@ -35,6 +35,8 @@ OVERLAP: Final = timedelta(hours=2)
 LOOKBACK: Final = timedelta(hours=48)
 DUE_LIMIT: Final = 2000
 BACKOFF_SECONDS: Final = (1.0, 900.0)
+HOURS_A_ROUND: Final = 4
+"""So many hours at most are settled in one round: a backlog is spread over the rounds, not asked for at once."""
 
 log = structlog.get_logger(__name__)
 
@@ -155,15 +157,22 @@ class Sweep:
             await self._database.execute(QUERIES.note_sweep_failure, name, what)
         except UNAVAILABLE as unavailable:
             log.debug("sweep_waits", account=name, error=type(unavailable).__name__)
-        return backoff_seconds(self._failures[name], *BACKOFF_SECONDS, self._random())
+        asked_for = error.retry_after_seconds if isinstance(error, MercadoPagoError) else None
+        backoff = backoff_seconds(self._failures[name], *BACKOFF_SECONDS, self._random())
+        return max(backoff, asked_for or 0.0)
 
     async def sweep_once(self, name: str) -> None:
-        """Reads the account's list once up to now, then settles the hours that are over.
+        """Reads the account's list once up to now, then settles hours that are over, `HOURS_A_ROUND` at most.
 
         Raises `MercadoPagoError`, `ListBrokenError`, `AccountGoneError`, and what the database raises. Whatever it
         raises, the position stands before all that was not dealt with.
         """
-        listing = ProviderList(self._client, self._gates, name, clock=self._clock)
+
+        async def look_is_due() -> bool:
+            found: bool = await self._database.fetchval(QUERIES.look_is_due, name)
+            return found
+
+        listing = ProviderList(self._client, self._gates, name, look_is_due=look_is_due, clock=self._clock)
         now = await listing.now(self._database)
         await self._read(listing, name, now)
 
@@ -171,8 +180,9 @@ class Sweep:
             return await listing.search(window, page_size=1)
 
         marked = await certify(
-            self._database, name, listing.search, now.certain, count=count, lag=self._lag, shown=self._shown[name]
-        )
+            self._database, name, listing.search, now.certain, count=count, lag=self._lag, shown=self._shown[name],
+            most_hours=HOURS_A_ROUND,
+        )  # fmt: skip
         if marked:
             self._on_marked()
 

@@ -42,6 +42,15 @@ from (
     limit $2
 ) as due;
 
+-- name: look_is_due
+-- Whether an order of an account waits for a look that nobody has begun. All queues are named, so that the index leads
+-- to what is due and to nothing else.
+select exists (
+    select from cuadre.sync
+    where account = $1 and (trust > 0) = any(array[true, false]) and asked = any(array[true, false])
+      and due_at <= now() and (leased_until is null or leased_until <= now())
+);
+
 -- name: compare_listed
 -- Which of the listed orders are unknown here, or stored as of an earlier change. Changes nothing.
 with listed as (
@@ -175,6 +184,17 @@ select order_id, type
 from cuadre.orders
 where account = $1 and updated_at >= $2 and created_at >= $2 and created_at < $3
 order by order_id;
+
+-- name: read_types_certified
+-- Of the types `$2`, those with stored orders that were created from `$3` to before `$4`, in certified hours, so that
+-- the list has shown these types. What was stored later than its hour may be certified is no evidence.
+select t.type
+from unnest($2::text[]) as t(type)
+where exists (
+    select from cuadre.orders as o
+    where o.account = $1 and o.type = t.type and o.updated_at >= $3 and o.created_at >= $3 and o.created_at < $4
+      and o.first_seen_at < date_trunc('hour', o.created_at, 'UTC') + interval '90 minutes'
+);
 
 -- name: settle_hour
 -- What a complete pass over the hour from `$2` to `$3` allows. A certificate that stands elsewhere by now is left alone:

@@ -14,19 +14,20 @@ from functools import partial
 from typing import Final
 
 from service.audit.compare import (
-    PAID_STATUSES,
-    PARTS,
     Difference,
-    Drift,
     StoredState,
     compare,
     compare_payment,
+    contradictions,
     is_older,
 )
 from service.audit.fresh import FreshReader, NoAnswer, NotAsked, map_bounded
-from service.audit.repair import write_anew
+from service.audit.repair import OLDER_STATE, write_anew
 from service.audit.runs import QUERIES, Run, Verdict, commit_page, finish, keep
+from service.audit.stored import read_states
 from service.database.pool import Database
+from service.mercadopago.reader import ReadOrder
+from service.orders.lifecycle import PAID_STATUSES
 from service.sync.positions import RETRY_SECONDS, assign_positions
 
 PAGE: Final = 100
@@ -79,7 +80,7 @@ class Verification:
         """
         pages = self._drawn(run) if run.by_chance else self._in_order(run)
         async for ids in pages:
-            states = (await self._read(ids)).values()
+            states = (await read_states(self._database, ids)).values()
             verdicts = await map_bounded(partial(self._verdict, run), states, self._at_once)
             run = await commit_page(self._database, run, ids, verdicts)
             self._remark(verdicts)
@@ -104,21 +105,6 @@ class Verification:
         for first in range(0, len(rows), self._page):
             yield [row["order_id"] for row in rows[first : first + self._page]]
 
-    async def _read(self, order_ids: Sequence[str]) -> dict[str, StoredState]:
-        """The orders' rows, all of one moment."""
-        async with (
-            self._database.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            orders = {row["order_id"]: dict(row) for row in await connection.fetch(QUERIES.read_orders, order_ids)}
-            parts: dict[str, dict[str, list[dict[str, object]]]] = {
-                order_id: {table: [] for table, _ in PARTS} for order_id in orders
-            }
-            for table, _ in PARTS:
-                for row in await connection.fetch(QUERIES[f"read_{table}"], list(orders)):
-                    parts[row["order_id"]][table].append(dict(row))
-        return {order_id: StoredState(order, order["payload"], parts[order_id]) for order_id, order in orders.items()}
-
     async def _verdict(self, run: Run, state: StoredState) -> Verdict:
         order_id, account = state.order_id, state.account
         try:
@@ -139,7 +125,10 @@ class Verification:
             return Verdict(order_id, account, "unanswered", reason=str(error))
 
     async def _difference(self, state: StoredState) -> Difference | None:
-        """The difference that stands while nothing moves; None where there is none."""
+        """The difference that stands while nothing moves; None where there is none.
+
+        Raises `NoAnswer` where the provider answers an older state twice and what is stored is whole.
+        """
         read = await self._reader.order(state.account, state.order_id)
         asked_again = False
         for _ in range(MOST_LOOKS):
@@ -152,16 +141,17 @@ class Verification:
             else:
                 later = await self._after_looks(state)
                 if later is None or later.claimed_at == state.claimed_at:
-                    return difference
+                    return _judged(state, read, difference)
                 state = later
             read = await self._reader.order(state.account, state.order_id)
-        return compare(state, read)
+        difference = compare(state, read)
+        return None if difference is None else _judged(state, read, difference)
 
     async def _after_looks(self, state: StoredState) -> StoredState | None:
         """The order as it is stored once a look that is under way has ended, if that is soon."""
         deadline = asyncio.get_running_loop().time() + self._under_way_seconds
         while True:
-            later = (await self._read([state.order_id])).get(state.order_id)
+            later = (await read_states(self._database, [state.order_id])).get(state.order_id)
             if later is None or later.claimed_at != state.claimed_at or not later.order["look_under_way"]:
                 return later
             if asyncio.get_running_loop().time() >= deadline:
@@ -173,7 +163,7 @@ class Verification:
         reason: str | None
         try:
             reason = await write_anew(self._database, self._reader, found.order_id, found.account)
-            again = (await self._read([found.order_id])).get(found.order_id)
+            again = (await read_states(self._database, [found.order_id])).get(found.order_id)
             if reason is None and again is not None and await self._difference(again) is not None:
                 reason = "it still differs after it was written anew"
         except (NotAsked, NoAnswer) as error:
@@ -183,28 +173,33 @@ class Verification:
         )
 
     async def _by_payments(self, state: StoredState, gone: NoAnswer) -> Verdict:
-        """An order that is older than GET is documented for, by its payments in the Payments API."""
+        """An order that is older than GET is documented for, by its payload and its payments."""
         order_id, account = state.order_id, state.account
+        drifts = list(contradictions(state))
         paid = [
             payment
             for payment in state.parts["payments"]
             if payment["reference_id"] and payment["status"] in PAID_STATUSES and payment["vanished_at"] is None
         ]
-        if not paid:
-            return Verdict(order_id, account, "unanswered", reason=f"{gone}; it has no payment to ask for instead")
-        drifts: list[Drift] = []
+        silent = None if paid else "it has no payment to ask for instead"
         try:
             for payment in paid:
                 document = await self._reader.payment(account, str(payment["reference_id"]))
                 drifts += compare_payment(payment, document)
         except NotAsked as error:
-            return Verdict(order_id, account, "not_asked", reason=str(error))
+            if not drifts:
+                return Verdict(order_id, account, "not_asked", reason=str(error))
+            silent = str(error)
         except NoAnswer as error:
-            return Verdict(order_id, account, "unanswered", reason=f"{gone}; its payment: {error}")
-        if not drifts:
-            return Verdict(order_id, account, "equal", by_payments=True)
-        reason = "the order itself is answered no more, so it cannot be written anew"
-        return Verdict(order_id, account, "drift", tuple(drifts), reason, by_payments=True)
+            silent = f"its payment: {error}"
+        if drifts:
+            # The same field may differ from the payload and from the payment: what the provider says now is told.
+            drifts = list({drift.field: drift for drift in drifts}.values())
+            reason = "the order itself is answered no more, so it cannot be written anew"
+            return Verdict(order_id, account, "drift", tuple(drifts), reason, by_payments=silent is None)
+        if silent is not None:
+            return Verdict(order_id, account, "unanswered", reason=f"{gone}; {silent}")
+        return Verdict(order_id, account, "equal", by_payments=True)
 
     def _remark(self, verdicts: Sequence[Verdict]) -> None:
         for verdict in verdicts:
@@ -213,6 +208,16 @@ class Verification:
                 self.remarks.not_asked[verdict.reason] += 1
             elif verdict.drifts and verdict.reason:
                 self.remarks.unrepaired[verdict.order_id] = verdict.reason
+
+
+def _judged(state: StoredState, read: ReadOrder, difference: Difference) -> Difference:
+    """What an answer proves. One that is older than what is stored proves nothing; the stored payload may still."""
+    if not is_older(state, read):
+        return difference
+    own = contradictions(state)
+    if not own:
+        raise NoAnswer(OLDER_STATE)
+    return Difference("drift", own)
 
 
 def _is_beyond_documented_age(state: StoredState) -> bool:

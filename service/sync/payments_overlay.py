@@ -41,7 +41,7 @@ PAYMENTS_MEMBER: Final = "payments_api"
 DATE_MEMBER: Final = "order_document_date"
 
 # What else the Payments API says (pending, in_process, authorized, …) tells nothing of money that the order knows of.
-_PAYMENT_STATUSES: Final = {
+PAYMENT_STATUSES: Final = {
     "approved": "processed",
     "in_mediation": "processed",
     "refunded": "refunded",
@@ -130,7 +130,7 @@ def _entries(listed: object) -> list[Fields]:
 def _payment_changes(entry: Fields, told: Fields) -> dict[str, object]:
     where = "payment of the Payments API"
     before, word = canonical_status(text_of(entry.get("status"))), text_of(told.get("status")) or ""
-    was_paid, status = before in PAID_STATUSES, _PAYMENT_STATUSES.get(word)
+    was_paid, status = before in PAID_STATUSES, PAYMENT_STATUSES.get(word)
     if status is None or (status in CLOSED_STATUSES and before in PAID_STATUSES | CLOSED_STATUSES):
         status = before
     changes: dict[str, object] = {} if status == before else {"status": status}
@@ -143,7 +143,7 @@ def _payment_changes(entry: Fields, told: Fields) -> dict[str, object]:
             # An unpaid payment's own `paid_amount` is no evidence.
             changes["paid_amount"] = _spelled(paid, entry)
     detail = text_of(told.get("status_detail"))
-    speaks_of_it = _PAYMENT_STATUSES.get(word) == status and word != "in_mediation"
+    speaks_of_it = PAYMENT_STATUSES.get(word) == status and word != "in_mediation"
     if detail and speaks_of_it and (changes or status == "charged_back") and detail != entry.get("status_detail"):
         changes["status_detail"] = detail
     return changes

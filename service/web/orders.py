@@ -90,6 +90,13 @@ async def order_at(connection: "Connection", order_id: str, moment: datetime) ->
     """What was stored at `moment`: its version's columns, the rest as that version's payload reads."""
     row = await connection.fetchrow(QUERIES.read_version_at, order_id, moment)
     if row is None:
+        row = await connection.fetchrow(QUERIES.read_order_at, order_id, moment)
+    if row is None:
+        if await connection.fetchval(QUERIES.was_stored_at, order_id, moment):
+            raise NotFound(
+                f"order {order_id} was stored here at that time, but versions of that time are no longer kept",
+                "no_longer_known",
+            )
         raise NotFound(f"order {order_id} was not stored here at that time", "not_stored_then")
     snapshot = snapshot_of(order_id, row["payload"])
     parts = parts_at(snapshot, await read_parts(connection, order_id), moment)

@@ -96,6 +96,25 @@ where v.order_id = $1 and v.observed_at <= $2
 order by v.version desc
 limit 1;
 
+-- name: read_order_at
+-- The stored order as a version of itself, where it was stored like this at a time already: what is left to answer with
+-- once retention dropped its last version.
+select
+    o.order_id, o.account, o.version, o.type, o.status, o.status_detail, o.total_amount, o.paid_amount,
+    o.refunded_amount, o.currency, o.updated_at, o.changed_at as observed_at, o.payload::text as payload,
+    greatest(o.changed_at, (
+        select max(f.settled_at)
+        from cuadre.fetches as f
+        where f.order_id = $1 and f.settled_at <= $2 and f.outcome in ('applied', 'unchanged')
+    )) as fetched_at,
+    o.first_seen_at
+from cuadre.orders as o
+where o.order_id = $1 and o.changed_at <= $2;
+
+-- name: was_stored_at
+-- Whether one order was stored at a time, whatever became of the version of that time.
+select exists (select from cuadre.orders where order_id = $1 and first_seen_at <= $2);
+
 -- name: order_account
 -- Whose order it is, where it is stored.
 select account from cuadre.orders where order_id = $1;

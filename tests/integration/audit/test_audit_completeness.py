@@ -273,6 +273,41 @@ async def test_a_type_that_the_list_never_shows_is_named_and_stays_named(shop: S
     assert (await shop.certificate()).blind_types == ("qr",)
 
 
+@pytest.mark.parametrize("shown_in", ["the hour", "an hour before"])
+async def test_orders_of_a_type_that_is_listed_otherwise_are_not_passed_over(shop: Shop, shown_in: str) -> None:
+    """A list that leaves out what is known leaves out what nobody told of, too."""
+    now, minutes = NOON + HOUR + PATIENCE, 10
+    shop.sell(1)
+    await shop.store(1)
+    if shown_in == "an hour before":
+        await shop.database.execute("update cuadre.orders set first_seen_at = created_at")
+        await shop.certify()
+        now, minutes = now + HOUR, 70
+    before = await shop.certificate()
+    await shop.store(2, 3, minutes=minutes)
+    await shop.certify(now)
+    certificate = await shop.certificate()
+    assert certificate.complete_until == before.complete_until
+    assert certificate.blocked_by == (order_id(2), order_id(3))
+    assert certificate.last_error == "the list leaves out 2 stored orders of type qr"
+    assert (certificate.is_blocked, certificate.blind_types) == (True, ())
+    shop.sell(2, 3, minutes=minutes)
+    await shop.certify(now)
+    certificate = await shop.certificate()
+    assert certificate.complete_until > before.complete_until
+    assert (certificate.blocked_by, certificate.last_error) == ((), None)
+
+
+async def test_what_was_stored_after_its_hour_was_certified_is_no_proof_that_its_type_is_listed(shop: Shop) -> None:
+    await shop.certify()
+    await shop.store(1)
+    await shop.store(2, minutes=70)
+    await shop.certify(NOON + 2 * HOUR + PATIENCE)
+    certificate = await shop.certificate()
+    assert certificate.complete_until > NOON + HOUR
+    assert certificate.blind_types == ("qr",)
+
+
 async def test_two_leaders_settle_an_hour_once_and_a_late_one_moves_nothing(shop: Shop) -> None:
     shop.sell(1)
     await shop.store(1)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from service.audit.completeness import LAG, read_certificate
-from service.audit.sweep import LEADER, Sweep
+from service.audit.sweep import HOURS_A_ROUND, LEADER, Sweep
 from service.database.leases import resign, try_lead
 from service.database.pool import Database
 from service.mercadopago.account import Account
-from service.mercadopago.errors import AccountRefused, ServerTrouble
+from service.mercadopago.errors import AccountRefused, RateLimited, ServerTrouble
 from service.mercadopago.listing import OrdersPage
 from service.sync.claims import claim_one, mark_order_due
 from service.sync.gates import Gates
@@ -89,6 +89,13 @@ async def test_a_new_account_begins_two_days_back_and_later_rounds_read_an_overl
     sweep = sweeps(database, shop, lookback=timedelta(hours=48))
     await sweep.sweep_once("default")
     assert ago(hours=52) < shop.asked[0].begin < ago(hours=48)
+    certificate = await read_certificate(database, "default")
+    assert certificate is not None
+    # Its hours are settled a few at a time: two searches for each, beside the two for the whole.
+    assert certificate.complete_until - certificate.complete_since == timedelta(hours=HOURS_A_ROUND)
+    assert len(shop.asked) == 2 + 2 * HOURS_A_ROUND
+    for _ in range(48 // HOURS_A_ROUND):
+        await sweep.sweep_once("default")
     certificate = await read_certificate(database, "default")
     assert certificate is not None
     assert ago(hours=49, minutes=1) < certificate.complete_since <= ago(hours=48)
@@ -188,6 +195,53 @@ async def test_the_sweep_waits_while_many_orders_are_due(database: Database) -> 
     assert await database.fetchval("select count(*) from cuadre.sync") == 250
 
 
+async def test_a_slow_accounts_sweep_waits_while_a_look_is_due_and_not_for_one_under_way(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service.audit.listing import ProviderList
+
+    monkeypatch.setattr("service.audit.listing.ROOM_SECONDS", (0.01, 0.01))
+    yielded, yields = 0, ProviderList._yields
+
+    async def counted(self: Any, *arguments: Any) -> bool:
+        nonlocal yielded
+        answer = await yields(self, *arguments)
+        yielded += answer
+        return answer
+
+    monkeypatch.setattr(ProviderList, "_yields", counted)
+    await mark_order_due(database, order_id(1), "default")
+    await mark_order_due(database, order_id(2), "another")
+    shop = BentList()
+    shop.clock = lambda: None
+    sweep = sweeps(database, shop, Account("default", access_token="t", rate_per_second=19.0))
+    task = asyncio.create_task(sweep.sweep_once("default"))
+
+    async def has_yielded() -> bool:
+        return yielded > 3
+
+    await until(has_yielded, what="the sweep stood back")
+    assert shop.asked == []
+    assert await claim_one(database, order_id(1), lease_seconds=60) is not None
+    await asyncio.wait_for(task, 20)
+    assert shop.asked
+
+
+async def test_a_search_that_is_told_to_wait_waits_by_itself_and_the_looks_go_on(database: Database) -> None:
+    def limits(nth: int, asked: Asked) -> OrdersPage | None:
+        raise RateLimited("429: as told", status=429, retry_after_seconds=30.0)
+
+    shop = BentList(before=limits)
+    sweep = sweeps(database, shop, every_seconds=0.0, random=lambda: 0.0)
+    now = asyncio.get_running_loop().time()
+    await sweep._round("default")
+    assert sweep._next["default"] >= now + 30.0
+    gate = sweep._gates.gate("default")
+    assert gate is not None
+    assert gate.paused(now) is None
+    assert gate.rate_per_second == SHOP.rate_per_second
+
+
 async def test_what_waits_already_is_not_marked_again_and_strangers_gain_trust(database: Database) -> None:
     await mark_order_due(database, order_id(1), "default")
     await database.execute(
@@ -213,7 +267,9 @@ async def test_neither_our_clock_nor_the_providers_can_certify_an_hour_that_is_n
 ) -> None:
     shop = BentList()
     shop.clock = lambda: None if provider_ahead is None else datetime.now(UTC) + provider_ahead
-    await sweeps(database, shop).sweep_once("default")
+    sweep = sweeps(database, shop)
+    for _ in range(3):
+        await sweep.sweep_once("default")
     certificate = await read_certificate(database, "default")
     assert certificate is not None
     certain = datetime.now(UTC) + min(provider_ahead or timedelta(0), timedelta(0))

@@ -29,6 +29,8 @@ CASES: dict[str, tuple[Any, ...]] = {
     "compare_listed": (IDS, TIMES),
     "mark_listed": ("default", IDS, TIMES),
     "count_due": ("default", 200),
+    "look_is_due": ("default",),
+    "read_types_certified": ("default", ["qr", "point"], NOW - timedelta(hours=3), NOW - timedelta(hours=2)),
     "read_stored_of_hour": ("default", NOW - timedelta(hours=3), NOW - timedelta(hours=2)),
 }
 

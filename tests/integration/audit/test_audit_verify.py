@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,10 +11,13 @@ import pytest
 from aiohttp import web
 
 from service.audit.compare import PART_BOOKKEEPING, PARTS
-from service.audit.fresh import ProviderAway
-from service.audit.runs import TakenOver, Wish, begin
+from service.audit.fresh import FreshReader, ProviderAway
+from service.audit.repair import write_anew
+from service.audit.runs import QUERIES, TakenOver, Wish, begin
+from service.audit.stored import read_states
 from service.database.pool import Database
 from service.mercadopago.account import Account
+from service.mercadopago.client import MercadoPagoClient
 from service.mercadopago.reader import read_order
 from service.sync.claims import claim_one
 from service.sync.rows import part_rows
@@ -62,7 +66,9 @@ async def check_tampered(database: Database, books: Books, orders: int) -> None:
     for changed, way in ways.items():
         assert all(name.startswith(way.split()[0].partition(".")[0]) for name in found.fields[changed]), way
 
-    mended = await verify(database, books, Wish("full", repair=True))
+    # The payers are stored, and neither comparison above was shown them; what is written anew has them again.
+    keeping = replace(ACCOUNT, keep_payer=True)
+    mended = await verify(database, books, Wish("full", repair=True), accounts=[keeping])
     assert mended.ids == sorted(ways)
     assert mended.verification.remarks.unrepaired == {}
     assert (mended.run.drifted, mended.run.repaired) == (37, 37)
@@ -168,6 +174,83 @@ async def test_a_replica_of_the_provider_that_lags_once_is_no_drift(database: Da
     assert (await verify(database, books)).found == []
 
 
+OLDER = "the provider answers an older state than is stored"
+
+
+async def test_a_replica_that_lags_on_proves_nothing_and_is_never_written(database: Database, books: Books) -> None:
+    await stored_books(database, books, refunded_order(1, "30.00", seconds=120))
+    before = await everything_stored(database)
+    books.put(paid_order(1))
+    result = await verify(database, books, Wish("full", repair=True))
+    assert (result.run.equal, result.run.drifted, result.run.repaired, result.run.unanswered) == (0, 0, 0, 1)
+    assert [(one.kind, one.drifts[0].provider) for one in result.found] == [("unanswered", OLDER)]
+    assert await everything_stored(database) == before
+    assert await database.fetchval("select max(version) from cuadre.order_versions") == 1
+
+
+async def test_what_was_tampered_with_is_not_mended_with_an_older_state(database: Database, books: Books) -> None:
+    newer, older = refunded_order(1, "30.00", seconds=120), paid_order(1)
+    await stored_books(database, books, newer)
+    before = await everything_stored(database)
+    await database.execute(
+        "update cuadre.orders set total_amount = 1000, updated_at = updated_at - interval '1 day' where order_id = $1",
+        order_id(1),
+    )
+    books.put(older)
+    left = await verify(database, books, Wish("full", repair=True))
+    assert left.fields == {order_id(1): ["total_amount", "updated_at"]}
+    assert {one.kind for one in left.found} == {"drift"}
+    assert left.run.repaired == 0
+    assert left.verification.remarks.unrepaired == {order_id(1): OLDER}
+    row = await database.fetchrow(
+        "select o.version, o.refunded_amount, length(o.payload_hash), s.leased_until from cuadre.orders as o "
+        "join cuadre.sync as s using (order_id)"
+    )
+    assert row is not None
+    assert tuple(row) == (1, 30, 32, None)
+    books.put(newer)
+    assert (await verify(database, books, Wish("full", repair=True))).run.repaired == 1
+    assert await everything_stored(database) == before
+
+
+async def test_a_repair_never_undoes_a_look_that_ended_after_the_difference_was_found(
+    database: Database, books: Books
+) -> None:
+    """The repair's own answer is of a replica that lags behind that look, though not behind the difference."""
+    first, middle, last = (refunded_order(1, "30.00", seconds=seconds) for seconds in (60, 120, 180))
+    await stored_books(database, books, first)
+    await see(database, last)
+    books.put(middle)
+    async with MercadoPagoClient(books.url, total_timeout_seconds=5) as client:
+        reader = FreshReader(client, [ACCOUNT], share=1.0)
+        assert await write_anew(database, reader, order_id(1), "default") == OLDER
+    stored = (await read_states(database, [order_id(1)]))[order_id(1)]
+    assert (stored.order["version"], stored.order["updated_at"]) == (
+        2,
+        read_order(raw(last), order_id(1)).snapshot.updated_at,
+    )
+
+
+@pytest.mark.parametrize("judged", ["before the later look", "after it"])
+async def test_what_a_later_look_wrote_stands_against_a_slow_repair(
+    database: Database, books: Books, judged: str
+) -> None:
+    await stored_books(database, books, rich_order(1))
+    states = [(await read_states(database, [order_id(1)]))[order_id(1)]]
+    repair = await claim_one(database, order_id(1), lease_seconds=0.01)
+    assert repair is not None
+    asked = asyncio.Event()
+    asked.set()
+    # The repair's lease has run out, another worker takes the order, and its look commits first.
+    await look_when_free(asked, lambda: see(database, rich_order(1, description="three coffees")))
+    states.append((await read_states(database, [order_id(1)]))[order_id(1)])
+    before = await everything_stored(database)
+    state = states[judged == "after it"]
+    await database.execute(QUERIES.clear_for_repair, order_id(1), repair.claimed_at, state.claimed_at)
+    assert await everything_stored(database) == before
+    assert await database.fetchval("select cause from cuadre.sync") != "repair"
+
+
 async def test_what_is_not_answered_for_is_said_and_nothing_is_proved(database: Database, books: Books) -> None:
     recent = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     await stored_books(database, books, *(paid_order(number, created_date=recent) for number in range(4)))
@@ -205,6 +288,33 @@ async def test_an_order_older_than_get_is_documented_for_is_checked_by_its_payme
     assert result.verification.remarks.by_payments == 2
     assert "cannot be written anew" in result.verification.remarks.unrepaired[order_id(1)]
     assert (result.run.equal, result.run.drifted, result.run.repaired, result.run.unanswered) == (1, 1, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("way", "payments", "found"),
+    [
+        ("total_amount", True, ["total_amount"]),
+        ("refunds deleted", True, [f"refunds[REF{100:026d}]"]),
+        ("payments deleted", True, [f"payments[PAY{1:026d}]"]),
+        ("payments.status", True, [f"payments[PAY{1:026d}].status"]),
+        ("payload_hash", True, ["payload_hash"]),
+        ("total_amount", False, ["total_amount"]),
+    ],
+)
+async def test_an_order_checked_by_its_payments_is_held_against_its_own_payload_too(
+    database: Database, books: Books, way: str, payments: bool, found: list[str]
+) -> None:
+    long_ago = (datetime.now(UTC) - timedelta(days=100)).isoformat().replace("+00:00", "Z")
+    await stored_books(database, books, rich_order(1, created_date=long_ago))
+    books.orders.clear()
+    payment = {"status": "in_mediation", "transaction_amount": 100, "transaction_amount_refunded": 30}
+    books.payments = {"9000000001": payment | {"id": 9000000001}} if payments else {}
+    clean = await verify(database, books)
+    assert (clean.run.equal, clean.run.unanswered) == ((1, 0) if payments else (0, 1))
+    await database.execute(TAMPERINGS[way], order_id(1))
+    result = await verify(database, books)
+    assert result.fields == {order_id(1): found}
+    assert {one.kind for one in result.found} == {"drift"}
 
 
 async def test_a_refused_token_is_asked_with_once_and_other_accounts_go_on(database: Database, books: Books) -> None:

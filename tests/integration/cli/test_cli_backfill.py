@@ -14,13 +14,18 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from service.audit.backfill import BackfillRun
 from service.audit.completeness import QUERIES, read_certificate
+from service.audit.listing import ProviderList
 from service.database.pool import Database
 from service.mercadopago.account import Account
 from service.mercadopago.client import MercadoPagoClient
+from service.mercadopago.listing import OrdersPage
 from service.simulator.server import SimulatorConfig, create_app
+from service.sync.gates import Gates
 from service.sync.worker import Worker
 from tests.integration.cli.cli_support import TOKEN, USER_ID, Cuadre, Result
+from tests.support.listing import Asked, BentList, entry
 from tests.support.looking import see
 from tests.support.orders import order
 from tests.support.waiting import until
@@ -228,6 +233,47 @@ async def test_a_run_that_is_killed_goes_on_where_it_stood(cuadre: Cuadre, shop:
     assert (await shop.standing())["listed"] >= len(sold)
     again = await backfilled(cuadre)
     assert (again["resumed"], *counts(again)) == (False, 450, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("stays", [True, False])
+async def test_what_failed_before_a_kill_is_tried_again_and_told_by_the_run_that_goes_on(
+    cuadre: Cuadre, shop: Shop, database: Database, stays: bool
+) -> None:
+    class Killed(BaseException):
+        """As if the process ended here."""
+
+    sold = await shop.sell(250)
+    broken = sold[30]
+    moments = {order_id: FROM + timedelta(minutes=number) for number, order_id in enumerate(sold)}
+
+    def killed(nth: int, asked: Asked) -> OrdersPage | None:
+        if nth == 3:
+            raise Killed
+        return None
+
+    async def look(order_id: str, of: str | None) -> str | None:
+        if order_id == broken:
+            return "not_found: 404"
+        dates = {name: text(moments[order_id]) for name in ("created_date", "last_updated_date")}
+        await see(database, order(1) | dates | {"id": order_id})
+        return None
+
+    gates = Gates(asyncio.get_running_loop().time)
+    gates.follow([Account("default", access_token=TOKEN)])
+    listing = ProviderList(BentList([entry(*one) for one in moments.items()], killed), gates, "default")
+    run = BackfillRun(database, listing, look, account="default", from_at=FROM, to_at=TO, random=lambda: 0.0)
+    now = datetime.now(UTC)
+    await run.begin(now)
+    with pytest.raises(Killed):
+        await run.run(now)
+    assert len(await shop.stored()) == 99
+    assert FROM < (await shop.standing())["position_at"] <= moments[broken]
+    if stays:
+        await shop.tell("faults", {"get_order": {"status": 404, "order_id": broken}})
+    document = await backfilled(cuadre, code=int(stays))
+    assert (document["resumed"], document["finished"]) == (True, True)
+    assert [one["order_id"] for one in document["failures"]] == ([broken] if stays else [])
+    assert (await shop.stored()).keys() == set(sold) - ({broken} if stays else set())
 
 
 async def test_a_clean_run_that_touches_the_certificate_extends_it_backwards(

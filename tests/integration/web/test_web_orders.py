@@ -152,7 +152,15 @@ async def test_as_of_shows_what_was_stored_here_at_that_time(port: InternalPort,
             paid_amount=Decimal(version),
             updated_at=at(seconds - 5),
         )
-    name = await put_order(database, 1, status="refunded", version=3, payload=json.dumps(versions[2][2]))
+    name = await put_order(
+        database,
+        1,
+        status="refunded",
+        version=3,
+        payload=json.dumps(versions[2][2]),
+        first_seen_at=at(10),
+        changed_at=at(30),
+    )
     seen: dict[str, Any] = {"order_id": name, "position": 0}
     await insert(database, "payments", **seen, payment_id="PAY1", first_seen_at=at(10), status="processed")
     await insert(
@@ -193,6 +201,45 @@ async def test_as_of_shows_what_was_stored_here_at_that_time(port: InternalPort,
     now = await port.get(f"/api/v1/orders/{name}")
     assert now["as_of"] is None
     assert now["version"] == 3
+
+
+async def test_as_of_after_retention_dropped_a_month(port: InternalPort, database: Database) -> None:
+    body = _body("processed", {"id": "PAY1", "amount": "100.00", "status": "processed"})
+    name = await put_order(
+        database,
+        1,
+        status="processed",
+        version=2,
+        payload=json.dumps(body),
+        paid_amount=Decimal("100.00"),
+        first_seen_at=at(10),
+        changed_at=at(20),
+        fetched_at=at(50),
+    )
+    await insert(database, "payments", order_id=name, position=0, payment_id="PAY1", first_seen_at=at(10))
+    await put_fetch(database, 1, claimed_at=at(29), settled_at=at(30), outcome="unchanged")
+
+    async def refusal(seconds: float) -> tuple[int, str, str]:
+        status, error = await port.refused(f"/api/v1/orders/{name}", as_of=text(at(seconds)))
+        return status, error["code"], error["message"]
+
+    # All versions are gone: since its last change the order is still known to have been as it is.
+    then = await port.get(f"/api/v1/orders/{name}", as_of=text(at(40)))
+    assert (then["version"], then["status"], then["paid_amount"]) == (2, "processed", "100.00")
+    assert (then["changed_at"], then["fetched_at"], then["as_of"]) == (text(at(20)), text(at(30)), text(at(40)))
+    assert then["payload"] == body
+    assert [one["payment_id"] for one in then["payments"]] == ["PAY1"]
+    assert (await port.get(f"/api/v1/orders/{name}", as_of=text(at(20))))["fetched_at"] == text(at(20))
+    # Before that it was stored in a way that nobody knows any more; and before that not at all.
+    for seconds in (10, 19.999999):
+        status, code, message = await refusal(seconds)
+        assert (status, code) == (404, "no_longer_known")
+        assert "no longer kept" in message
+    assert (await refusal(9.999999))[:2] == (404, "not_stored_then")
+    # With the last version kept, the months before it are gone all the same.
+    await put_version(database, 1, 2, body, observed_at=at(20))
+    assert (await refusal(19))[1] == "no_longer_known"
+    assert (await port.get(f"/api/v1/orders/{name}", as_of=text(at(40))))["version"] == 2
 
 
 async def test_sync_marks_stored_and_unknown_orders_due(port: InternalPort, database: Database) -> None:

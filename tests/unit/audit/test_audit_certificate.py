@@ -62,7 +62,7 @@ def test_while_stored_orders_are_not_shown_the_list_is_late_and_is_waited_for() 
     )
     assert not verdict.is_complete
     later = judge_hour(seen(order(1)), [], stored(order(1), order(2)), (), LATE)
-    assert later == Verdict(), "a type of which others are shown is not blind"
+    assert later == Verdict((order(2).order_id,), "the list leaves out 1 stored orders of type qr")
 
 
 def test_a_type_that_is_never_shown_is_named_as_blind_after_a_while() -> None:
@@ -72,8 +72,9 @@ def test_a_type_that_is_never_shown_is_named_as_blind_after_a_while() -> None:
     assert judge_hour(seen(point), [], stored(point, qr), ("qr",), SOON) == Verdict()
 
 
-def test_a_type_that_the_list_showed_at_another_time_is_not_blind() -> None:
-    assert judge_hour(seen(), [], stored(order(1)), (), LATE, {"qr"}) == Verdict()
+def test_a_type_that_the_list_showed_at_another_time_is_not_blind_and_what_is_left_out_of_it_blocks() -> None:
+    verdict = judge_hour(seen(), [], stored(order(1)), (), LATE, {"qr"})
+    assert (verdict.blocked_by, verdict.newly_blind, verdict.is_complete) == ((order(1).order_id,), (), False)
     assert not judge_hour(seen(), [], stored(order(1)), (), SOON, {"qr"}).is_complete
 
 

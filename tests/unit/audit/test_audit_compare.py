@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.audit.compare import ORDER_FIELDS, PARTS, StoredState, compare, compare_payment, is_older
+from service.audit.compare import ORDER_FIELDS, PARTS, StoredState, compare, compare_payment, contradictions, is_older
 from service.mercadopago.reader import read_any, read_order
 from service.sync.changes import decide
 from service.sync.rows import order_row, part_rows
@@ -149,6 +149,18 @@ def test_a_hash_that_belongs_to_nothing_is_found() -> None:
     assert fields(state(body, payload_altered=True), body) == ["payload_altered"]
 
 
+def test_beside_a_payer_that_only_we_keep_a_wrong_hash_or_mark_is_found_and_nothing_else_is_said() -> None:
+    body = rich_order(payer={"email": "somebody@example.com"})
+    answer = rich_order()
+    assert fields(state(body, payload_altered=True), answer) == ["payload_altered"]
+    assert fields(state(body, payload_hash=b"\x00" * 32), answer) == ["payload_hash"]
+    # The payload is changed along with its column: the hash is still that of what was stored.
+    changed = read_any(raw(body | {"status": "canceled"}), body["id"]).text
+    stored = state(body, status="canceled")
+    assert fields(StoredState(stored.order, changed, stored.parts), answer) == ["status"]
+    assert fields(StoredState(state(body, payload_altered=True).order, "nonsense", stored.parts), answer) == ["payload"]
+
+
 def test_an_erased_payer_is_no_drift() -> None:
     body = rich_order(payer={"email": "somebody@example.com"})
     erased = {name: value for name, value in body.items() if name != "payer"}
@@ -186,6 +198,24 @@ def test_an_answer_from_before_what_is_stored_is_known_as_such() -> None:
     stored = state(refunded_order(1, "30.00", seconds=120))
     assert is_older(stored, read_order(raw(paid_order(1)), order_id(1)))
     assert not is_older(stored, read_order(raw(refunded_order(1, "30.00", seconds=120)), order_id(1)))
+
+
+def test_the_age_of_what_is_stored_is_that_of_its_payload() -> None:
+    body = refunded_order(1, "30.00", seconds=120)
+    older, same = read_order(raw(paid_order(1)), order_id(1)), read_order(raw(body), order_id(1))
+    ahead, back = state(body, updated_at=NOW + timedelta(days=9)), state(body, updated_at=NOW - timedelta(days=9))
+    assert [is_older(ahead, same), is_older(back, same)] == [False, False]
+    assert [is_older(ahead, older), is_older(back, older)] == [True, True]
+    # A payload that is lost has no age: the column is all that is left.
+    assert is_older(StoredState(state(body).order, "{}", state(body).parts), older)
+
+
+def test_rows_that_are_not_what_their_own_payload_says_are_named() -> None:
+    body = rich_order()
+    stored = state(body, total_amount=Decimal(1), payload_hash=b"\x00" * 32)
+    assert contradictions(state(body)) == ()
+    assert [drift.field for drift in contradictions(stored)] == ["total_amount", "payload_hash"]
+    assert [drift.field for drift in contradictions(StoredState(stored.order, "nonsense", stored.parts))] == ["payload"]
 
 
 def test_odd_values_in_the_database_are_differences_and_no_errors() -> None:
@@ -232,6 +262,12 @@ PAYMENT = {
             [],
         ),
         ({"status": "approved", "transaction_amount": "nonsense"}, {}, []),
+        ({"status": "in_mediation", "transaction_amount": 100, "transaction_amount_refunded": 0}, {}, []),
+        ({"status": "authorized", "transaction_amount": 100}, {}, []),
+        ({"status": "pending", "transaction_amount": 100}, {"status": "refunded"}, []),
+        ({"status": "in_mediation", "transaction_amount": 100}, {"status": "refunded"}, ["status"]),
+        ({"status": "cancelled", "transaction_amount": 100}, {}, ["status"]),
+        ({"status": "approved", "transaction_amount": 100}, {"status": "charged_back"}, ["status"]),
     ],
 )
 def test_a_payment_is_compared_by_what_the_payments_api_tells(

@@ -1,14 +1,22 @@
-"""Searches stand below the looks: they take only what an account's gate has to spare, and tell it how they went."""
+"""Searches stand below the looks: they take only what an account's gate has to spare, and move nothing in it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.audit.listing import AccountGoneError, ProviderList
+from service.audit.listing import YIELD_SECONDS, AccountGoneError, ProviderList
 from service.audit.windows import Window
 from service.mercadopago.account import Account
-from service.mercadopago.errors import AccountRefused, BadRequest, MercadoPagoError, NonsenseAnswer, ServerTrouble
+from service.mercadopago.errors import (
+    AccountRefused,
+    BadRequest,
+    MercadoPagoError,
+    NonsenseAnswer,
+    RateLimited,
+    ServerTrouble,
+)
 from service.mercadopago.listing import OrdersPage
 from service.mercadopago.pacing import BREAKER_FAILURES, AccountGate
 from service.sync.gates import Gates
@@ -27,7 +35,29 @@ class Bench:
         self.gates = Gates(lambda: self.now)
         self.gates.follow([Account("shop", access_token="t", rate_per_second=rate)])
         self.shop = BentList()
-        self.listing = ProviderList(self.shop, self.gates, "shop", clock=lambda: self.now)
+        self.look_is_due = False
+        self.listing = ProviderList(
+            self.shop, self.gates, "shop", look_is_due=self._look_is_due, clock=lambda: self.now
+        )
+
+    async def _look_is_due(self) -> bool:
+        return self.look_is_due
+
+    def count_turns(self) -> Callable[[], Awaitable[bool]]:
+        """Whether a waiting search has looked for room a few times since."""
+        seen, account = 0, self.gates.account
+
+        def counted(name: str) -> Account | None:
+            nonlocal seen
+            seen += 1
+            return account(name)
+
+        self.gates.account = counted  # type: ignore[method-assign]  # counts, and answers the same
+
+        async def turned() -> bool:
+            return seen > 3
+
+        return turned
 
     @property
     def gate(self) -> AccountGate:
@@ -40,6 +70,12 @@ class Bench:
             raise error
 
         self.shop.before = failing
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room is looked for again at once."""
+    monkeypatch.setattr("service.audit.listing.ROOM_SECONDS", (0.0, 0.0))
 
 
 async def test_a_search_takes_one_of_the_accounts_calls_and_gives_it_back_to_nobody() -> None:
@@ -69,30 +105,18 @@ async def test_a_slow_account_is_searched_too() -> None:
     assert len(bench.shop.asked) == 1
 
 
-async def test_trouble_counts_for_the_breaker_and_the_search_makes_the_probe_when_it_is_due() -> None:
-    bench = Bench()
-    bench.fail(ServerTrouble("500", status=500))
-    for _ in range(BREAKER_FAILURES):
-        with pytest.raises(ServerTrouble):
-            await bench.listing.search(WINDOW)
-        bench.now += 1
-    assert bench.gate.paused(bench.now) == "outage"
-    bench.shop.before = lambda nth, asked: None
-    bench.now += 60
-    await asyncio.wait_for(bench.listing.search(WINDOW), 5)
-    assert bench.gate.paused(bench.now) is None
-
-
 @pytest.mark.parametrize(
     "error",
     [
+        ServerTrouble("500", status=500),
+        RateLimited("429", status=429, retry_after_seconds=30.0),
         AccountRefused("401", status=401),
         AccountRefused("403", status=403),
         NonsenseAnswer("400", status=400),
         BadRequest("404", status=404),
     ],
 )
-async def test_a_refused_search_pauses_no_account(error: MercadoPagoError) -> None:
+async def test_what_goes_wrong_with_searches_leaves_the_looks_their_pace(error: MercadoPagoError) -> None:
     bench = Bench()
     bench.fail(error)
     for _ in range(BREAKER_FAILURES + 1):
@@ -100,18 +124,75 @@ async def test_a_refused_search_pauses_no_account(error: MercadoPagoError) -> No
             await bench.listing.search(WINDOW)
         bench.now += 1
     assert bench.gate.paused(bench.now) is None
+    assert bench.gate.rate_per_second == 50.0
+    assert bench.gate.room(bench.now).known == 10
+    bench.gate.take(bench.now, known=1)
+    bench.gate.trouble(bench.now, ServerTrouble("500", status=500))
+    assert bench.gate.paused(bench.now) is None, "one look's failure is the first that counts"
 
 
-async def test_a_refused_search_opens_no_gate_that_the_looks_have_shut() -> None:
+@pytest.mark.parametrize("error", [None, AccountRefused("401", status=401), ServerTrouble("500", status=500)])
+async def test_an_answer_to_a_search_opens_no_gate_that_the_looks_have_shut(error: MercadoPagoError | None) -> None:
+    bench = Bench()
+
+    def shuts(nth: int, asked: Asked) -> OrdersPage | None:
+        bench.gate.take(bench.now, known=1)
+        bench.gate.refused(bench.now)
+        if error is not None:
+            raise error
+        return None
+
+    bench.shop.before = shuts
+    await asyncio.gather(bench.listing.search(WINDOW), return_exceptions=True)
+    assert len(bench.shop.asked) == 1
+    assert bench.gate.paused(bench.now) == "refused"
+    assert bench.gate.room(bench.now + 29).known == 0, "the looks' own time until the next try stands"
+
+
+async def test_the_try_whether_a_shut_gate_may_open_is_left_to_the_looks(quick: None) -> None:
     bench = Bench()
     bench.gate.take(bench.now, known=1)
     bench.gate.refused(bench.now)
     bench.now += 60
-    bench.fail(AccountRefused("401", status=401))
-    with pytest.raises(AccountRefused):
-        await bench.listing.search(WINDOW)
-    assert bench.gate.paused(bench.now) == "refused"
-    assert bench.gate.room(bench.now).known == 0
+    turns = bench.count_turns()
+    waiting = asyncio.create_task(bench.listing.search(WINDOW))
+    await until(turns, what="the search looked for room")
+    assert bench.shop.asked == []
+    assert bench.gate.room(bench.now).known == 1
+    bench.gate.take(bench.now, known=1)
+    bench.gate.succeeded(bench.now)
+    await asyncio.wait_for(waiting, 5)
+    assert len(bench.shop.asked) == 1
+
+
+async def test_where_there_is_no_call_to_spare_a_search_waits_for_looks_that_are_due(quick: None) -> None:
+    bench = Bench(rate=0.5)
+    bench.look_is_due = True
+    turns = bench.count_turns()
+    waiting = asyncio.create_task(bench.listing.search(WINDOW))
+    await until(turns, what="the search looked for room")
+    assert bench.shop.asked == []
+    assert bench.gate.room(bench.now).known == 1
+    bench.look_is_due = False
+    await asyncio.wait_for(waiting, 5)
+    assert len(bench.shop.asked) == 1
+
+
+async def test_looks_that_never_end_delay_a_search_and_do_not_prevent_it(quick: None) -> None:
+    bench = Bench(rate=0.5)
+    bench.look_is_due = True
+    waiting = asyncio.create_task(bench.listing.search(WINDOW))
+    await asyncio.sleep(0)
+    bench.now += YIELD_SECONDS
+    await asyncio.wait_for(waiting, 5)
+    assert len(bench.shop.asked) == 1
+
+
+async def test_where_there_are_calls_to_spare_looks_that_are_due_hold_up_nothing() -> None:
+    bench = Bench(rate=50.0)
+    bench.look_is_due = True
+    await asyncio.wait_for(bench.listing.search(WINDOW), 5)
+    assert len(bench.shop.asked) == 1
 
 
 async def test_a_token_that_is_good_for_orders_only_leaves_the_providers_clock_unknown() -> None:
