@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[2]
-UNTIL_PAID = 'for _ in $(seq 100); do ask GET "/api/v1/orders/$ORDER" - | grep -q processed && break; done'
+UNTIL_PAID = 'for _ in $(seq 200); do ask GET "/api/v1/orders/$ORDER" - | grep -q processed && break; sleep 0.1; done'
 
 
 def blocks() -> list[str]:
@@ -41,7 +41,7 @@ def test_the_sale_of_the_readme(start: Callable[..., Running], tmp_path: Path) -
     by_curl = by_curl.replace(look, f"\n{UNTIL_PAID}{look}", 1)
     legacy = legacy.replace(
         'ask GET "/api/v1/orders?type=legacy_qr" -',
-        'for _ in $(seq 200); do ask GET "/api/v1/orders?type=legacy_qr" - | grep -q processed && break; done\n'
+        'for _ in $(seq 300); do ask GET "/api/v1/orders?type=legacy_qr" - | grep -q processed && break; sleep 0.1; done\n'
         'ask GET "/api/v1/orders?type=legacy_qr" -',
     )
 

@@ -130,6 +130,8 @@ def test_the_configuration_is_shown_with_every_secret_masked(
     assert main(["config", "--format", "json"]) == 0
     document = json.loads(no_secret(capsys)[0])
     assert document.keys() == {"settings", "accounts", "warnings"}
+    looks = document["accounts"][0].pop("looks")
+    assert looks["a_day_per_1000_orders_a_day"] > 0
     assert document["accounts"] == [
         {
             "name": "default",
