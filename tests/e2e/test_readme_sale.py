@@ -39,11 +39,9 @@ def test_the_sale_of_the_readme(start: Callable[..., Running], tmp_path: Path) -
     # A reader takes a moment where the README says so; a shell does not.
     look = '\nask GET "/api/v1/orders/$ORDER" -'
     by_curl = by_curl.replace(look, f"\n{UNTIL_PAID}{look}", 1)
-    legacy = legacy.replace(
-        'ask GET "/api/v1/orders?type=legacy_qr" -',
-        'for _ in $(seq 300); do ask GET "/api/v1/orders?type=legacy_qr" - | grep -q processed && break; sleep 0.1; done\n'
-        'ask GET "/api/v1/orders?type=legacy_qr" -',
-    )
+    listed = 'ask GET "/api/v1/orders?type=legacy_qr" -'
+    patience = f"for _ in $(seq 300); do {listed} | grep -q processed && break; sleep 0.1; done"
+    legacy = legacy.replace(listed, f"{patience}\n{listed}")
 
     told = _shell(tmp_path, by_curl + by_command + legacy)
 
