@@ -45,7 +45,7 @@ optional-tools: ## promtool and PgBouncer for the tests that need them (Debian, 
 
 chaos: $(VENV)/.dev optional-tools ## The long attack: 3 seeds, 10,000 orders, every fault (about 20 minutes)
 	@for seed in 1 2 3; do $(BIN)/python -m tests.chaos --seed $$seed --orders 10000 --seconds 1200 || exit 1; done
-	@CHAOS_LONG=1 $(BIN)/python -m pytest tests/chaos/test_guarantees.py -k webhooks_off
+	@CHAOS_LONG=1 $(BIN)/python -m pytest tests/chaos/test_guarantees.py
 
 lock: ## Renew requirements/*.txt from pyproject.toml (needs uv)
 	@sh requirements/lock.sh

@@ -12,7 +12,7 @@ from tests.chaos.run import read_options, run_and_tell
 from tests.support.chaos_pgbouncer import find_pgbouncer
 
 pytestmark = pytest.mark.slow
-ORDERS = 300
+ORDERS = 120
 
 
 def names() -> list[str]:

@@ -21,8 +21,14 @@ from tests.support.chaos_replicas import Replica
 from tests.support.processes import Simulator, free_port, serving, simulator
 from tests.support.waiting import until_sync
 
-pytestmark = pytest.mark.slow
 LONG = os.environ.get("CHAOS_LONG") == "1"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        os.environ.get("CI") == "true" and not LONG,
+        reason="two minutes of processes; CI has the short run with every fault and the crash points, `make chaos` all",
+    ),
+]
 
 
 def acknowledged(provider: Simulator) -> Counter[str]:

@@ -427,5 +427,5 @@ def test_each_intent_takes_effect_at_most_once_and_is_known_in_the_end(database_
     # A sequence is short enough to be read; making it shorter would take minutes of real calls.
     phases = (Phase.explicit, Phase.reuse, Phase.generate)
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=30, stateful_step_count=25, deadline=None, phases=phases)
+        machine, settings=settings(max_examples=20, stateful_step_count=25, deadline=None, phases=phases)
     )

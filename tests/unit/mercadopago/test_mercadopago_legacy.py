@@ -527,7 +527,7 @@ def test_that_something_was_replaced_is_kept() -> None:
 # Properties ----------------------------------------------------------------------------------------------------------
 
 amounts = st.decimals(min_value=0, max_value=10**12, allow_nan=False, allow_infinity=False, places=2) | st.builds(
-    lambda digits, places: Decimal(digits).scaleb(-places), st.integers(0, 10**30), st.integers(0, 30)
+    lambda digits, places: Decimal(f"{digits}e-{places}"), st.integers(0, 10**30), st.integers(0, 30)
 )
 
 

@@ -112,7 +112,7 @@ def test_refusals_say_which_and_why() -> None:
         assert error.message.endswith(".")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     payments=st.lists(PAYMENTS, max_size=2, unique_by=lambda payment: payment.payment_id),
     refunds=st.lists(REFUNDS, max_size=4, unique_by=lambda refund: refund.refund_id),
@@ -237,4 +237,4 @@ class Refunding(RuleBasedStateMachine):
 
 
 TestRefunding = Refunding.TestCase
-TestRefunding.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
+TestRefunding.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

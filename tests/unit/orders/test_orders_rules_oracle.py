@@ -38,7 +38,7 @@ def histories(draw: Any) -> list[Observation]:
     return seen
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(seen=histories(), wait=WAITS, commands=REQUESTS, since=MAYBE_MOMENTS)
 def test_rules_agree_with_the_oracle_after_every_snapshot(
     seen: list[Observation], wait: timedelta, commands: tuple[AskedCommand, ...], since: datetime | None
