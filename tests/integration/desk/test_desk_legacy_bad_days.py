@@ -78,6 +78,8 @@ async def test_a_sale_that_was_paid_meanwhile_is_not_put_up_again(database: Data
         here.hears = False
         await here.shop.provider.faults(legacy_create=lost("after"))
         command = await unknown(here, await here.ask())
+        # The buyer pays before it is tried again.
+        await database.execute("update cuadre.commands set due_at = now() + interval '1 hour'")
         told = await here.act("pay")
         assert await here.shows() is None
         command = await here.shop.settled(command)
