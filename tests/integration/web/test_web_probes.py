@@ -59,12 +59,14 @@ async def test_gauges_of_the_elected_process_show_once_registered(port: Internal
             return await answer.text()
 
     gauge = orders_due
+    gauge.set(7)
     assert "cuadre_orders_due" not in await scrape()
     REGISTRY.register(gauge)
     try:
-        assert "cuadre_orders_due 0.0" in await scrape()
+        assert "cuadre_orders_due 7.0" in await scrape()
     finally:
         REGISTRY.unregister(gauge)
+        gauge.set(0)
     assert "cuadre_orders_due" not in await scrape()
 
 
