@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from service.audit.completeness import HOUR, QUERIES, compare
-from service.audit.listing import ProviderList
+from service.audit.listing import AccountShutError, ProviderList
 from service.audit.windows import LONGEST, OVERLAP, Walk, Window, to_the_hour
 from service.database.pool import Database
 from service.mercadopago.errors import ProviderTrouble
@@ -201,6 +201,8 @@ class BackfillRun:
                 if page_size is None:
                     return await self._listing.search(window)
                 return await self._listing.search(window, page_size=page_size)
+            except AccountShutError as shut:
+                raise BackfillStoppedError(f"{shut}; run it again to go on") from None
             except ProviderTrouble as error:
                 if attempt == TRIES:
                     raise BackfillStoppedError(f"{error.outcome}: {error}; run it again to go on") from None

@@ -8,6 +8,9 @@ The list is the provider's index, which is late at times. Stored orders are a me
 are stored that the list does not show, it is asked again later. What it still leaves out after `PATIENCE` blocks the
 certificate where the list shows others of that type: it may leave out orders that nobody told of, too. A type of which
 it never showed any is named as blind: the certificate says nothing about that type.
+
+What blocks it for good (an order that nobody can read, one that the list leaves out for ever) somebody may look into
+and excuse, with a note; the certificate goes without that order from then on, and says how many it goes without.
 """
 
 import re
@@ -50,7 +53,10 @@ Ask = Callable[[Window], Awaitable[OrdersPage]]
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """One account's: `[complete_since, complete_until)` in hours of creation, and what holds it up."""
+    """One account's: `[complete_since, complete_until)` in hours of creation, and what holds it up.
+
+    `excused_orders` counts the account's orders that it goes without.
+    """
 
     account: str
     complete_since: datetime
@@ -59,6 +65,7 @@ class Certificate:
     blocked_by: tuple[str, ...]
     last_error: str | None
     blind_types: tuple[str, ...]
+    excused_orders: int
 
     @property
     def is_blocked(self) -> bool:
@@ -210,9 +217,11 @@ async def settle_hour(
     account, end = certificate.account, seen.begin + HOUR
     async with database.transaction() as connection:
         found = await compare(connection, seen.listed.values(), mark_for=account)
-        missing = [order_id for order_id, what in found.items() if what != "known"]
         rows = await connection.fetch(QUERIES.read_stored_of_hour, account, seen.begin, end)
-        stored = [(row["order_id"], row["type"]) for row in rows]
+        of_the_hour = sorted({*found, *(row["order_id"] for row in rows)})
+        excused = {row["order_id"] for row in await connection.fetch(QUERIES.read_excused, of_the_hour)}
+        missing = [order_id for order_id, what in found.items() if what != "known" and order_id not in excused]
+        stored = [(row["order_id"], row["type"]) for row in rows if row["order_id"] not in excused]
         unlisted = {kind for order_id, kind in stored if kind is not None and order_id not in seen.listed}
         if doubtful := sorted(unlisted - NEVER_LISTED.union(certificate.blind_types, shown)):
             # What was listed before this process began counts, too.
@@ -244,9 +253,9 @@ def _tell(certificate: Certificate, verdict: Verdict) -> None:
             hour=certificate.complete_until.isoformat(),
             orders=verdict.blocked_by,
             reason=verdict.reason,
-            advice="they are looked at now; if this lasts, see: cuadre quarantine"
+            advice="they are looked at now; if this lasts, see: cuadre completeness"
             if verdict.reason is None
-            else "nothing is certified until the provider lists them; orders that nobody told of may be left out, too",
+            else "orders that nobody told of may be left out, too; if this lasts, see: cuadre completeness",
         )
 
 
@@ -259,6 +268,33 @@ async def read_certificate(database: Querying, account: str) -> Certificate | No
 async def read_certificates(database: Querying) -> list[Certificate]:
     """All, by account."""
     return [_certificate(row) for row in await database.fetch(QUERIES.read_certificates)]
+
+
+@dataclass(frozen=True, slots=True)
+class ExcusedOrder:
+    """An order that its account's certificate goes without, and why."""
+
+    order_id: str
+    account: str
+    note: str
+    excused_at: datetime
+
+
+async def read_excused(database: Querying) -> list[ExcusedOrder]:
+    """All, by account."""
+    return [ExcusedOrder(**row) for row in await database.fetch(QUERIES.list_excused)]
+
+
+async def excuse(database: Querying, order_ids: Iterable[str], note: str) -> set[str]:
+    """The certificates go without these orders from their next pass on; those that are known here at all."""
+    rows = await database.fetch(QUERIES.excuse_orders, sorted(set(order_ids)), note)
+    return {row["order_id"] for row in rows}
+
+
+async def take_excuse_back(database: Querying, order_ids: Iterable[str]) -> set[str]:
+    """Hours that are not certified yet need these orders again; those that were excused."""
+    rows = await database.fetch(QUERIES.take_excuse_back, sorted(set(order_ids)))
+    return {row["order_id"] for row in rows}
 
 
 async def refresh_gauges(database: Querying, accounts: Collection[str] | None = None) -> None:
@@ -280,4 +316,5 @@ def _certificate(row: Any) -> Certificate:
         blocked_by=tuple(row["blocked_by"]),
         last_error=row["last_error"],
         blind_types=tuple(row["blind_types"]),
+        excused_orders=row["excused_orders"],
     )

@@ -24,6 +24,8 @@ ROOM_SECONDS: Final = (0.25, 5.0)
 """How long to wait before looking for room again: at least and at most."""
 YIELD_SECONDS: Final = 60.0
 """So long a search stands back for the looks of a slow account; then it goes, or a flood would end all searching."""
+SHUT_SECONDS: Final = 60.0
+"""So long a search waits for a gate that is shut before it says so."""
 
 _Answer = TypeVar("_Answer")
 
@@ -44,6 +46,10 @@ class Searches(Protocol):
 
 class AccountGoneError(Exception):
     """The account is not configured any more."""
+
+
+class AccountShutError(Exception):
+    """Nothing has gone out for the account for a while; `str()` is one line that says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,10 @@ class ProviderList:
         self._clock = clock
 
     async def now(self, database: Database, *, this_machine: datetime | None = None) -> Now:
-        """What time it is. Raises `MercadoPagoError` (a refused token among them), and what the database raises."""
+        """What time it is.
+
+        Raises `MercadoPagoError` (a refused token among them), `AccountShutError`, and what the database raises.
+        """
         theirs: datetime | None = None
         try:
             theirs = (await self._call(self._client.who_am_i)).provider_date
@@ -95,7 +104,7 @@ class ProviderList:
         return Now(reach, min(reach, ours))
 
     async def search(self, window: Window, *, page_size: int = PAGE_SIZE) -> OrdersPage:
-        """The answer for one window. Raises `MercadoPagoError`, `AccountGoneError`."""
+        """The answer for one window. Raises `MercadoPagoError`, `AccountGoneError`, `AccountShutError`."""
 
         def ask(account: Account) -> Awaitable[OrdersPage]:
             return self._client.search_orders(
@@ -124,9 +133,14 @@ class ProviderList:
                 yielding = min(ROOM_SECONDS[1], yielding * 2)
                 continue
             now = self._clock()
-            if gate.paused(now) is None and gate.room(now).known >= max(1, math.ceil(_spare(gate))):
+            paused = gate.paused(now)
+            if paused is None and gate.room(now).known >= max(1, math.ceil(_spare(gate))):
                 gate.take(now, known=1)
                 return account, gate
+            if paused is not None and now - begun >= SHUT_SECONDS:
+                raise AccountShutError(
+                    f"nothing goes out for account {account.name} ({paused}); the list is read when looks succeed again"
+                )
             shortest, longest = ROOM_SECONDS
             await asyncio.sleep(min(longest, max(shortest, gate.next_change(now) or 0.0)))
 

@@ -16,8 +16,8 @@ from typing import Final
 
 import structlog
 
-from service.audit.completeness import LAG, QUERIES, certify, compare
-from service.audit.listing import AccountGoneError, Now, ProviderList, Searches
+from service.audit.completeness import LAG, QUERIES, WAITING, certify, compare
+from service.audit.listing import AccountGoneError, AccountShutError, Now, ProviderList, Searches
 from service.audit.windows import ListBrokenError, Walk, Window, earliest_begin, to_the_hour
 from service.database.leases import resign, try_lead
 from service.database.pool import UNAVAILABLE, Database
@@ -135,6 +135,10 @@ class Sweep:
             await self.sweep_once(name)
         except AccountGoneError:
             log.debug("sweep_account_gone", account=name)
+        except AccountShutError as shut:
+            # The looks try the account again, and the pause has its own alert; the list is read as soon as they may go.
+            await self._tell(name, f"{WAITING}{shut}")
+            wait = self._turn_seconds
         except (MercadoPagoError, ListBrokenError) as error:
             wait = await self._failed(name, error)
         except UNAVAILABLE as error:
@@ -153,19 +157,23 @@ class Sweep:
         what = f"{error.outcome}: {error}" if isinstance(error, MercadoPagoError) else f"list: {error}"
         if self._failures[name] == 1:
             log.warning("sweep_interrupted", account=name, error=what, advice="it goes on by itself when this ends")
-        try:
-            await self._database.execute(QUERIES.note_sweep_failure, name, what)
-        except UNAVAILABLE as unavailable:
-            log.debug("sweep_waits", account=name, error=type(unavailable).__name__)
+        await self._tell(name, what)
         asked_for = error.retry_after_seconds if isinstance(error, MercadoPagoError) else None
         backoff = backoff_seconds(self._failures[name], *BACKOFF_SECONDS, self._random())
         return max(backoff, asked_for or 0.0)
 
+    async def _tell(self, name: str, what: str) -> None:
+        """The account's sweep and certificate say why they do not get on."""
+        try:
+            await self._database.execute(QUERIES.note_sweep_failure, name, what)
+        except UNAVAILABLE as unavailable:
+            log.debug("sweep_waits", account=name, error=type(unavailable).__name__)
+
     async def sweep_once(self, name: str) -> None:
         """Reads the account's list once up to now, then settles hours that are over, `HOURS_A_ROUND` at most.
 
-        Raises `MercadoPagoError`, `ListBrokenError`, `AccountGoneError`, and what the database raises. Whatever it
-        raises, the position stands before all that was not dealt with.
+        Raises `MercadoPagoError`, `ListBrokenError`, `AccountGoneError`, `AccountShutError`, and what the database
+        raises. Whatever it raises, the position stands before all that was not dealt with.
         """
 
         async def look_is_due() -> bool:

@@ -167,14 +167,18 @@ on conflict (account) do nothing;
 
 -- name: read_certificate
 -- One account's certificate.
-select account, complete_since, complete_until, checked_at, blocked_by, last_error, blind_types
-from cuadre.completeness
+select
+    account, complete_since, complete_until, checked_at, blocked_by, last_error, blind_types,
+    (select count(*) from cuadre.excused_orders as e where e.account = c.account) as excused_orders
+from cuadre.completeness as c
 where account = $1;
 
 -- name: read_certificates
 -- All of them: for the API and the gauges.
-select account, complete_since, complete_until, checked_at, blocked_by, last_error, blind_types
-from cuadre.completeness
+select
+    account, complete_since, complete_until, checked_at, blocked_by, last_error, blind_types,
+    (select count(*) from cuadre.excused_orders as e where e.account = c.account) as excused_orders
+from cuadre.completeness as c
 order by account;
 
 -- name: read_stored_of_hour
@@ -184,6 +188,32 @@ select order_id, type
 from cuadre.orders
 where account = $1 and updated_at >= $2 and created_at >= $2 and created_at < $3
 order by order_id;
+
+-- name: read_excused
+-- Of the orders `$1`, those that the certificate goes without.
+select order_id from cuadre.excused_orders where order_id = any($1::text[]);
+
+-- name: list_excused
+-- All orders that certificates go without, and why.
+select order_id, account, note, excused_at from cuadre.excused_orders order by account, order_id;
+
+-- name: excuse_orders
+-- The certificate goes without the orders `$1` from now on; `$2` says why. Only of orders that are stored, looked for,
+-- or named by a certificate: anything else is a typing mistake.
+insert into cuadre.excused_orders as e (order_id, account, note, excused_at)
+select distinct on (asked.order_id) asked.order_id, coalesce(o.account, s.account, c.account), $2, now()
+from unnest($1::text[]) as asked(order_id)
+left join cuadre.orders as o on o.order_id = asked.order_id
+left join cuadre.sync as s on s.order_id = asked.order_id
+left join cuadre.completeness as c on asked.order_id = any(c.blocked_by)
+where coalesce(o.account, s.account, c.account) is not null
+order by asked.order_id, c.account
+on conflict (order_id) do update set note = excluded.note, excused_at = excluded.excused_at
+returning order_id;
+
+-- name: take_excuse_back
+-- The certificate asks for these orders again, in hours that it has not settled yet.
+delete from cuadre.excused_orders where order_id = any($1::text[]) returning order_id;
 
 -- name: read_types_certified
 -- Of the types `$2`, those with stored orders that were created from `$3` to before `$4`, in certified hours, so that

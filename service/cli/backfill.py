@@ -14,7 +14,7 @@ import typer
 
 from service.accounts import AccountBook
 from service.audit.backfill import Backfill, BackfillRun, BackfillStoppedError
-from service.audit.listing import ProviderList
+from service.audit.listing import AccountShutError, ProviderList
 from service.audit.windows import earliest_begin
 from service.cli.context import configuration, open_database, run
 from service.cli.failures import EXIT_ERROR
@@ -116,7 +116,7 @@ async def _one_account(
         total = await backfill.begin(now)
         with progress(total, f"{account.name}: orders listed") as steps:
             await backfill.run(now, steps.advance)
-    except BackfillStoppedError as stopped:
+    except (BackfillStoppedError, AccountShutError) as stopped:
         error = str(stopped)
     except MercadoPagoError as refused:
         error = f"{refused.outcome}: {refused}. {refused.hint}"

@@ -19,6 +19,7 @@ COMMANDS = {
     "doctor": "doctor:command",
     "sync": "sync:command",
     "backfill": "backfill:command",
+    "completeness": "completeness:app",
     "verify": "verify:command",
     "reconcile": "reconcile:command",
     "replay": "replay:command",

@@ -12,7 +12,8 @@ from service.web.state import STATE
 class Completeness(Document):
     """One account's certificate: of every order that the provider lists as created from `complete_since` to before
     `complete_until`, a state at least as new is stored. It says nothing about orders of the `blind_types`, which the
-    provider's list leaves out. `blocked_by` names orders (at most 20) that keep it from moving.
+    provider's list leaves out, and goes without the `excused_orders` that somebody looked into and excused (their
+    number). `blocked_by` names orders (at most 20) that keep it from moving.
     """
 
     account: str
@@ -22,6 +23,7 @@ class Completeness(Document):
     blocked_by: list[str]
     blind_types: list[str]
     last_error: str | None
+    excused_orders: int
 
 
 class CompletenessList(Document):
@@ -46,4 +48,5 @@ def _document(one: Certificate) -> Completeness:
         blocked_by=list(one.blocked_by),
         blind_types=list(one.blind_types),
         last_error=one.last_error,
+        excused_orders=one.excused_orders,
     )

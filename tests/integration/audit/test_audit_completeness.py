@@ -15,10 +15,13 @@ from service.audit.completeness import (
     QUERIES,
     Certificate,
     certify,
+    excuse,
     read_certificate,
     read_certificates,
+    read_excused,
     refresh_gauges,
     settle_hour,
+    take_excuse_back,
 )
 from service.audit.completeness import HourPass as Pass
 from service.audit.windows import ListBrokenError, Window
@@ -33,6 +36,7 @@ from tests.support.orders import order, order_id, paid_order
 NOON = datetime(2026, 9, 14, 12, 0, 0, tzinfo=UTC)
 PASSED = NOON + HOUR + LAG
 PAGE = 5
+FOREIGN = "QRX01J8000000000000000000000"
 
 
 def stamp(moment: datetime) -> str:
@@ -159,9 +163,9 @@ async def test_where_the_list_tells_no_update_it_is_enough_that_the_order_is_sto
 
 
 async def test_an_id_of_a_form_that_nobody_knows_blocks_it_and_is_left_alone(shop: Shop) -> None:
-    shop.list.show(entry("QRX01J8000000000000000000000", NOON + timedelta(minutes=3)))
+    shop.list.show(entry(FOREIGN, NOON + timedelta(minutes=3)))
     await shop.certify()
-    assert (await shop.certificate()).blocked_by == ("QRX01J8000000000000000000000",)
+    assert (await shop.certificate()).blocked_by == (FOREIGN,)
     assert await shop.database.fetchval("select count(*) from cuadre.sync") == 0
 
 
@@ -179,6 +183,39 @@ async def test_an_order_in_quarantine_blocks_it_visibly_and_is_not_tried_at_ever
     )
     await shop.certify()
     assert await shop.due() == {order_id(1)}
+
+
+async def test_an_excused_order_blocks_no_more_and_the_certificate_says_how_many_it_goes_without(shop: Shop) -> None:
+    shop.sell(1, 2)
+    shop.list.show(entry(FOREIGN, NOON + timedelta(minutes=3)))
+    await shop.store(1)
+    await shop.store(3, minutes=30)
+    await shop.certify(NOON + HOUR + PATIENCE)
+    assert set((await shop.certificate()).blocked_by) == {order_id(2), FOREIGN}
+    assert await excuse(shop.database, [order_id(2), FOREIGN, order_id(99)], "the provider's test order") == {
+        order_id(2),
+        FOREIGN,
+    }
+    await shop.certify(NOON + HOUR + PATIENCE)
+    assert (await shop.certificate()).blocked_by == (order_id(3),), "what the list leaves out still counts"
+    assert (await shop.certificate()).complete_until == NOON
+    assert await excuse(shop.database, [order_id(3)], "the list leaves it out for good") == {order_id(3)}
+    await shop.certify(NOON + HOUR + PATIENCE)
+    certificate = await shop.certificate()
+    assert (certificate.complete_until > NOON, certificate.blocked_by, certificate.excused_orders) == (True, (), 3)
+    assert {one.account for one in await read_excused(shop.database)} == {"default"}
+
+
+async def test_an_excuse_covers_that_order_alone_and_can_be_taken_back(shop: Shop) -> None:
+    shop.sell(1, 2)
+    await shop.certify()
+    await excuse(shop.database, [order_id(1)], "as told")
+    await shop.certify()
+    assert (await shop.certificate()).blocked_by == (order_id(2),)
+    assert await take_excuse_back(shop.database, [order_id(1), order_id(2)]) == {order_id(1)}
+    await shop.certify()
+    certificate = await shop.certificate()
+    assert (certificate.blocked_by, certificate.excused_orders) == ((order_id(1), order_id(2)), 0)
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3, 4])

@@ -33,6 +33,7 @@ async def test_certificates_by_account_with_what_holds_them_up(database: Databas
         "blocked_by": ["ORD00000000000000000000000001"],
         "blind_types": ["qr"],
         "last_error": "timeout: no whole answer within 10 s",
+        "excused_orders": 0,
     }
     first = document["data"][0]
     assert (first["blocked_by"], first["blind_types"], first["last_error"]) == ([], [], None)

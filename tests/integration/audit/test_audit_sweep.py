@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from service.audit import listing
 from service.audit.completeness import LAG, read_certificate
 from service.audit.sweep import HOURS_A_ROUND, LEADER, Sweep
 from service.database.leases import resign, try_lead
@@ -355,6 +357,49 @@ async def test_a_database_that_is_missing_for_a_while_is_waited_for(own_postgres
         assert await marked(database) == {order_id(1)}
     finally:
         await database.close()
+
+
+async def test_a_sweep_that_waits_for_a_paused_account_says_so_and_goes_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "SHUT_SECONDS", 0.0)
+    shop = BentList()
+    shop.show(entry(order_id(1), ago(minutes=90)))
+    clock = asyncio.get_running_loop().time
+    gates = Gates(clock)
+    gates.follow([SHOP])
+    sweep = Sweep(database, shop, gates, "me", lookback=LOOKBACK, turn_seconds=0.02, clock=clock)
+    await sweep.sweep_once("default")
+    gate = gates.gate("default")
+    assert gate is not None
+    gate.take(clock(), known=1)
+    gate.refused(clock())
+    asked = len(shop.asked)
+    running = asyncio.create_task(sweep.run())
+    try:
+
+        async def is_told() -> bool:
+            found = await read_certificate(database, "default")
+            return found is not None and (found.last_error or "").startswith("waiting: nothing goes out for account")
+
+        await until(is_told, what="the certificate says why it stands")
+        assert len(shop.asked) == asked
+        certificate = await read_certificate(database, "default")
+        assert certificate is not None
+        assert not certificate.is_blocked, "the pause has its own alert"
+        gates.follow([replace(SHOP, access_token="another")])
+        gate = gates.gate("default")
+        assert gate is not None
+        gate.take(clock(), known=1)
+        gate.succeeded(clock())
+
+        async def goes_on() -> bool:
+            return len(shop.asked) > asked and (await standing(database))["last_error"] is None
+
+        await until(goes_on, what="the list is read again")
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_refused_token_is_the_accounts_trouble_and_others_are_swept(database: Database) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.audit.listing import YIELD_SECONDS, AccountGoneError, ProviderList
+from service.audit.listing import SHUT_SECONDS, YIELD_SECONDS, AccountGoneError, AccountShutError, ProviderList
 from service.audit.windows import Window
 from service.mercadopago.account import Account
 from service.mercadopago.errors import (
@@ -163,6 +163,19 @@ async def test_the_try_whether_a_shut_gate_may_open_is_left_to_the_looks(quick: 
     bench.gate.succeeded(bench.now)
     await asyncio.wait_for(waiting, 5)
     assert len(bench.shop.asked) == 1
+
+
+async def test_a_search_that_waits_long_for_a_shut_gate_says_so(quick: None) -> None:
+    bench = Bench()
+    bench.gate.take(bench.now, known=1)
+    bench.gate.refused(bench.now)
+    waiting = asyncio.create_task(bench.listing.search(WINDOW))
+    await until(bench.count_turns(), what="the search looked for room")
+    bench.now += SHUT_SECONDS
+    with pytest.raises(AccountShutError, match=r"account shop \(refused\)"):
+        await asyncio.wait_for(waiting, 5)
+    assert bench.shop.asked == []
+    assert bench.gate.room(bench.now).known == 1, "the looks' own try stands"
 
 
 async def test_where_there_is_no_call_to_spare_a_search_waits_for_looks_that_are_due(quick: None) -> None:
