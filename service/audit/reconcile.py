@@ -5,7 +5,6 @@ is safe beside running services. Every order is judged on its own turn, `duplica
 committed is consistent, and the next run does the rest. `unknown_outcome` belongs to whoever executes commands.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -22,14 +21,13 @@ from service.sync.duplicates import duplicates_standing
 from service.sync.judging import judge_rows, read_payloads, write_changes, write_next_times
 from service.sync.locks import REFERENCE_ROUNDS, ReferenceMovedError, lock
 from service.sync.policies import RefundPolicy
-from service.sync.positions import RETRY_SECONDS, assign_positions
+from service.sync.positions import number_events
 from service.sync.report import report_discrepancy
 
 QUERIES = load(Path(__file__).with_name("reconcile.sql"))
 
 # Two advisory locks an order at most: well within what the server has room for, and held for a few hundredths.
 BATCH = 250
-_POSITION_ATTEMPTS = 50
 _POLICY_RULE = "refund_unexplained"
 
 
@@ -79,7 +77,7 @@ class Reconciliation:
             report.changes.update((change.finding.rule, change.change) for change in changes)
             self.on_judged(judged, changes)
         if report.opened_or_resolved and not self.dry_run:
-            await _number_events(self.database)
+            await number_events(self.database)
         return report
 
     async def count(self) -> int:
@@ -140,11 +138,3 @@ class Reconciliation:
                 if one.stored is not None and one.rules_due_at != one.stored.rules_due_at
             },
         )
-
-
-async def _number_events(database: Database) -> None:
-    """Followers of the events feed see the changes at once, whether or not a service runs."""
-    for _ in range(_POSITION_ATTEMPTS):
-        if await assign_positions(database):
-            return
-        await asyncio.sleep(RETRY_SECONDS)

@@ -28,7 +28,7 @@ from service.audit.stored import read_states
 from service.database.pool import Database
 from service.mercadopago.reader import ReadOrder
 from service.orders.lifecycle import PAID_STATUSES
-from service.sync.positions import RETRY_SECONDS, assign_positions
+from service.sync.positions import number_events
 
 PAGE: Final = 100
 # GET is documented for orders younger than three months (fact sheet of the Orders API, §1).
@@ -37,7 +37,6 @@ DOCUMENTED_AGE: Final = timedelta(days=90)
 MOST_LOOKS: Final = 6
 UNDER_WAY_SECONDS: Final = 5.0
 POLL_SECONDS: Final = 0.05
-_POSITION_ATTEMPTS = 50
 
 
 @dataclass(slots=True)
@@ -85,7 +84,7 @@ class Verification:
             run = await commit_page(self._database, run, ids, verdicts)
             self._remark(verdicts)
             if any(verdict.repaired for verdict in verdicts):
-                await _number_events(self._database)
+                await number_events(self._database)
             self._on_checked(len(ids))
         return await finish(self._database, run)
 
@@ -223,11 +222,3 @@ def _judged(state: StoredState, read: ReadOrder, difference: Difference) -> Diff
 def _is_beyond_documented_age(state: StoredState) -> bool:
     created_at: datetime | None = state.order["created_at"]
     return created_at is not None and datetime.now(UTC) - created_at > DOCUMENTED_AGE
-
-
-async def _number_events(database: Database) -> None:
-    """Followers of the events feed see the repairs at once, whether or not a service runs."""
-    for _ in range(_POSITION_ATTEMPTS):
-        if await assign_positions(database):
-            return
-        await asyncio.sleep(RETRY_SECONDS)

@@ -26,12 +26,11 @@ from service.sync.claims import QUERIES as SYNC_QUERIES
 from service.sync.claims import Claim, claim_one, mark_order_due, release
 from service.sync.look import look_at
 from service.sync.policies import account_policies
-from service.sync.positions import RETRY_SECONDS, assign_positions
+from service.sync.positions import number_events
 from service.sync.report import report
 from service.sync.settle import Failure
 
 POLL_SECONDS = 0.1
-_POSITION_ATTEMPTS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +146,7 @@ class LookNow:
                 await release(self._database, [claim])
             raise
         report(outcome)
-        await self._number_events()
+        await number_events(self._database)
         return await self._seen(outcome, before)
 
     async def _seen(self, outcome: Outcome, before: Any) -> Seen:
@@ -188,13 +187,6 @@ class LookNow:
         row = await self._database.fetchrow(QUERIES.read_standing, order_id)
         assert row is not None  # the query makes one row out of nothing
         return row
-
-    async def _number_events(self) -> None:
-        """Followers of the events feed see the change at once, whether or not a service runs."""
-        for _ in range(_POSITION_ATTEMPTS):
-            if await assign_positions(self._database):
-                return
-            await asyncio.sleep(RETRY_SECONDS)
 
 
 def _seen(order_id: str, standing: Any, before: Any) -> Seen:

@@ -9,6 +9,8 @@ from service.database.pool import UNAVAILABLE, Database
 from service.sync.claims import QUERIES
 
 RETRY_SECONDS = 0.02
+# A command that waits for its turn gives up after a second: a running service numbers, and otherwise the next command.
+_ATTEMPTS = 50
 # What a process that died between its commit and this left behind is found here.
 SWEEP_SECONDS = 2.0
 
@@ -24,6 +26,14 @@ async def assign_positions(database: Database) -> bool:
             return False
         if row["given"] < 1000:
             return True
+
+
+async def number_events(database: Database) -> None:
+    """For what commits without a service's own task: followers see the events at once, whether or not one runs."""
+    for _ in range(_ATTEMPTS):
+        if await assign_positions(database):
+            return
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 class Positions:

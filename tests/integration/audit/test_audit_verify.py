@@ -251,6 +251,18 @@ async def test_what_a_later_look_wrote_stands_against_a_slow_repair(
     assert await database.fetchval("select cause from cuadre.sync") != "repair"
 
 
+async def test_a_row_that_was_written_since_it_was_judged_is_not_cleared(database: Database, books: Books) -> None:
+    """The other look was claimed before the repair and commits after the repair has compared."""
+    await stored_books(database, books, rich_order(1))
+    judged = (await read_states(database, [order_id(1)]))[order_id(1)]
+    await see(database, rich_order(1, description="three coffees"))
+    repair = await claim_one(database, order_id(1), lease_seconds=30)
+    assert repair is not None
+    before = await everything_stored(database)
+    await database.execute(QUERIES.clear_for_repair, order_id(1), repair.claimed_at, judged.claimed_at)
+    assert await everything_stored(database) == before
+
+
 async def test_what_is_not_answered_for_is_said_and_nothing_is_proved(database: Database, books: Books) -> None:
     recent = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     await stored_books(database, books, *(paid_order(number, created_date=recent) for number in range(4)))
