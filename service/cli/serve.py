@@ -239,12 +239,12 @@ async def _prepare_schema(database: Database, dsn: str, migrate_first: bool) -> 
 
 
 def _schema_check(database: Database) -> Callable[[], Awaitable[bool]]:
-    async def is_current() -> bool:
+    async def may_go_on() -> bool:
         async with database.acquire() as connection:
             state: SchemaState = await schema_state(connection)
-        return state.state == "current"
+        return state.may_go_on
 
-    return is_current
+    return may_go_on
 
 
 async def _measure(running: _Running, health: HealthState) -> None:

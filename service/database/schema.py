@@ -66,11 +66,19 @@ class SchemaState:
 
     `current`: serve. `missing`: no schema of ours. `older`: `pending` are still to be applied. `unknown`: made by
     another build (it has migrations that this one lacks, or that differ), so nothing may be assumed about it.
+    `is_ahead`: unknown because a later version has added to what this build knows. Nobody may begin on that; a process
+    that runs already goes on, because a migration leaves what the version before it uses.
     """
 
     state: Literal["current", "missing", "older", "unknown"]
     advice: str
     pending: tuple[str, ...] = ()
+    is_ahead: bool = False
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether a process that began on a current schema can serve on: while it is replaced by the next version."""
+        return self.state == "current" or self.is_ahead
 
 
 def load_migrations(directory: Path | None = None) -> tuple[Migration, ...]:
@@ -109,7 +117,7 @@ async def schema_state(connection: Querying, migrations: Sequence[Migration] | N
     try:
         pending = compare(known, applied)
     except MigrationError as error:
-        return SchemaState("unknown", str(error))
+        return SchemaState("unknown", str(error), is_ahead=_is_ahead(known, applied))
     if pending:
         labels = tuple(migration.label for migration in pending)
         return SchemaState("older", f"the schema lacks {', '.join(labels)}; run: cuadre migrate", labels)
@@ -135,6 +143,13 @@ def compare(known: Sequence[Migration], applied: Sequence[AppliedMigration]) -> 
                 "run the version of cuadre that made this schema, or restore the file"
             )
     return known[len(applied) :]
+
+
+def _is_ahead(known: Sequence[Migration], applied: Sequence[AppliedMigration]) -> bool:
+    """Whether all of `known` was applied as it is here, and then more, without a gap."""
+    return [line.number for line in applied] == list(range(1, len(applied) + 1)) and (
+        [line.checksum for line in applied[: len(known)]] == [migration.checksum for migration in known]
+    )
 
 
 async def read_history(connection: Querying) -> list[AppliedMigration]:

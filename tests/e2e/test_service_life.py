@@ -26,18 +26,42 @@ def test_it_ends_with_1_on_a_missing_schema(tmp_path: Path, empty_dsn: str) -> N
         assert "Traceback" not in service.process.output()
 
 
-def test_it_ends_with_1_on_an_unknown_schema(tmp_path: Path, database_dsn: str) -> None:
-    async def age() -> None:
-        connection = await asyncpg.connect(database_dsn)
-        await connection.execute(
-            "insert into cuadre.schema_migrations (number, name, checksum, duration) values (999, 'later', 'x', '1 s')"
-        )
+def execute(dsn: str, statement: str) -> None:
+    """As somebody else would."""
+
+    async def run() -> None:
+        connection = await asyncpg.connect(dsn)
+        await connection.execute(statement)
         await connection.close()
 
-    asyncio.run(age())
+    asyncio.run(run())
+
+
+def test_it_ends_with_1_on_an_unknown_schema(tmp_path: Path, database_dsn: str) -> None:
+    execute(
+        database_dsn,
+        "insert into cuadre.schema_migrations (number, name, checksum, duration) values (999, 'later', 'x', '1 s')",
+    )
     with serving(tmp_path, database_dsn, "http://127.0.0.1:9", ready=False) as service:
         assert service.process.wait() == 1
         assert "later" in service.process.output() or "unknown" in service.process.output()
+
+
+def test_the_next_versions_migration_does_not_take_a_running_process_out_of_service(
+    tmp_path: Path, database_dsn: str
+) -> None:
+    # Upgrading is: migrate, then replace the processes one after the other.
+    with serving(tmp_path, database_dsn, "http://127.0.0.1:9") as service:
+        later = (
+            "insert into cuadre.schema_migrations (number, name, checksum, duration) "
+            "select max(number) + 1, 'later', 'x', '1 s' from cuadre.schema_migrations"
+        )
+        execute(database_dsn, later)
+        assert service.get("/readyz")[0] == 200
+        execute(database_dsn, "update cuadre.schema_migrations set checksum = 'another' where number = 1")
+        assert service.get("/readyz")[0] == 503
+    with serving(tmp_path, database_dsn, "http://127.0.0.1:9", ready=False) as service:
+        assert service.process.wait() == 1
 
 
 def test_it_waits_for_a_database_that_is_down(tmp_path: Path, own_postgres: EmbeddedPostgres) -> None:

@@ -119,5 +119,12 @@ async def test_states(three: tuple[Migration, ...]) -> None:
     newer = await schema_state(FakeConnection(history(*three)), three[:2])
     assert newer.state == "unknown"
     assert "0003_c, which this version of cuadre does not know" in newer.advice
+    assert newer.may_go_on, "the next version's migration was applied; this one is about to be replaced"
     drifted = await schema_state(FakeConnection([AppliedMigration(1, "a", "another")]), three)
     assert drifted.state == "unknown"
+    for history_of in (drifted, missing, older):
+        assert not history_of.may_go_on
+    gap = await schema_state(FakeConnection([*history(*three[:2]), AppliedMigration(4, "d", "x")]), three[:2])
+    assert (gap.state, gap.may_go_on) == ("unknown", False)
+    changed = await schema_state(FakeConnection([AppliedMigration(1, "a", "another"), *history(*three[1:])]), three[:2])
+    assert (changed.state, changed.may_go_on) == ("unknown", False)
