@@ -141,7 +141,7 @@ def withdraw_command(
     async def work() -> int:
         async with open_database(settings_for_command()) as database:
             try:
-                _print(await _desk(database).withdraw(command_id), format)
+                _print(await _desk(database).withdraw(command_id, asked_by=command_line_user()), format)
             except DeskError as error:
                 raise said(error) from None
         return 0

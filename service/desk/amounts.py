@@ -8,15 +8,20 @@ without cents has no decimals, not even `.00` in a text: Mercado Pago refuses th
 import re
 from dataclasses import dataclass
 from decimal import Context, Decimal
+from typing import Final
 
 from service.desk.fields import Faults
 from service.orders.money import MAX_DIGITS, parse_amount, plain
 
 NO_CENTS = frozenset({"CLP", "COP", "HNL", "NIO", "PYG"})
 
+WHOLE_DIGITS: Final = 15
+"""Ours: no sale has more before the point, and everybody who reads the amount on its way can keep so many."""
+
 _TEXT = re.compile(r"([0-9]+)(?:\.([0-9]+))?", re.ASCII)
 _EXACT = Context(prec=3 * MAX_DIGITS)
 _CENT = Decimal("0.01")
+_TOO_LARGE = f"must have at most {WHOLE_DIGITS} digits before the point"
 
 
 def decimals_of(currency: str | None) -> int:
@@ -70,8 +75,10 @@ class Price:
         if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
             return f"must be a text like {example}, not a JSON number"
         match = _TEXT.fullmatch(value) if isinstance(value, str) else None
-        if match is None or len(match[1]) > MAX_DIGITS:
+        if match is None:
             return f"must be an amount as text, digits and a point alone, like {example}"
+        if len(match[1]) > WHOLE_DIGITS:
+            return _TOO_LARGE
         decimals = len(match[2] or "")
         if decimals and self.currency in NO_CENTS:
             return f"must have no decimals: {self.currency} has no cents; write it like {example}"
@@ -105,7 +112,9 @@ class NumberPrice:
         try:
             amount = parse_amount(value)
         except ValueError:
-            return f"must be a number above 0 with at most {MAX_DIGITS} digits"
+            return _TOO_LARGE
+        if amount >= 10**WHOLE_DIGITS:
+            return _TOO_LARGE
         if not amount:
             return "must be above 0"
         decimals = len(plain(amount).partition(".")[2].rstrip("0"))

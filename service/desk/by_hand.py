@@ -23,8 +23,11 @@ _ORDER_ID = re.compile(r"(ORD|PPORD)[0-9A-Za-z]{10,60}|MO[0-9]{1,20}", re.ASCII)
 WITHDRAWN = "Withdrawn before it was sent: Mercado Pago never heard of it."
 
 
-async def withdraw(database: Database, command_id: str) -> CommandRow:
-    """Withdraws what provably never left. The row's lock decides between this and the runner's claim."""
+async def withdraw(database: Database, command_id: str, *, asked_by: str) -> CommandRow:
+    """Withdraws what provably never left, and keeps who wanted it so.
+
+    The row's lock decides between this and the runner's claim.
+    """
     async with database.transaction() as connection:
         row = await _locked(connection, command_id)
         if row["status"] == "withdrawn":
@@ -33,7 +36,8 @@ async def withdraw(database: Database, command_id: str) -> CommandRow:
             raise WrongState(f"The command is {row['status']} already.", code="already_settled")
         if row["maybe_sent_at"] is not None or row["is_held"]:
             raise AlreadySent
-        command = await settle_locked(connection, row, "withdrawn", WITHDRAWN)
+        word = json.dumps({"withdrawn_by": asked_by})
+        command = await settle_locked(connection, row, "withdrawn", f"{WITHDRAWN} ({asked_by})", answer=word)
     report_settled(command)
     return command
 

@@ -173,12 +173,12 @@ class Desk:
             )
         )
 
-    async def withdraw(self, command_id: str) -> CommandRow:
+    async def withdraw(self, command_id: str, *, asked_by: str) -> CommandRow:
         """Takes back a command that provably never left; once more for one that is withdrawn already.
 
         Raises `UnknownCommand`, `AlreadySent`, `WrongState` where it is settled otherwise.
         """
-        return await withdraw(self._database, command_id)
+        return await withdraw(self._database, command_id, asked_by=asked_by)
 
     async def settle_by_hand(
         self, command_id: str, *, status: str, note: str, asked_by: str, order_id: str | None = None

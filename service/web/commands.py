@@ -122,7 +122,7 @@ async def withdraw_command(request: web.Request, asked: Asked[NoParameters, Empt
     del asked
     desk, command_id = _desk(request), path_parameter(request, "command_id", COMMAND_ID)
     try:
-        await desk.withdraw(command_id)
+        await desk.withdraw(command_id, asked_by=request[KEY].name)
     except DeskError as error:
         raise refusal(error) from None
     _log.info("command_withdrawn", command_id=command_id, key_name=request[KEY].name)

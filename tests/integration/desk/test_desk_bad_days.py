@@ -29,7 +29,7 @@ async def test_a_creation_whose_answer_was_lost_is_found_under_the_same_key(data
         unknown = await here.becomes(asked, status="unknown")
         assert unknown.last_error is not None
         with pytest.raises(AlreadySent):
-            await here.desk.withdraw(asked.command_id)
+            await here.desk.withdraw(asked.command_id, asked_by="till-1")
         done = await here.settled(asked)
         assert done.status == "done"
         assert set(await here.provider.orders()) == {done.order_id}
@@ -73,19 +73,21 @@ async def test_a_provider_that_cannot_be_reached_leaves_commands_waiting_and_wit
         withdrawn = await until(lambda: _withdrawn(here, first), what="it is withdrawn")
         assert withdrawn is not None
         assert (withdrawn.status, withdrawn.maybe_sent_at) == ("withdrawn", None)
-        assert await here.desk.withdraw(first.command_id) == withdrawn
+        assert withdrawn.message == "Withdrawn before it was sent: Mercado Pago never heard of it. (till-1)"
+        assert withdrawn.answer == {"withdrawn_by": "till-1"}
+        assert await here.desk.withdraw(first.command_id, asked_by="till-1") == withdrawn
         here.client._transport._base_url = here.provider.url
         done = await here.settled(second)
         assert done.status == "done"
         assert set(await here.provider.orders()) == {done.order_id}
         with pytest.raises(WrongState):
-            await here.desk.withdraw(second.command_id)
+            await here.desk.withdraw(second.command_id, asked_by="till-1")
 
 
 async def _withdrawn(here: Shop, command: CommandRow) -> CommandRow | None:
     """Tried while an attempt may be under way, too."""
     try:
-        return await here.desk.withdraw(command.command_id)
+        return await here.desk.withdraw(command.command_id, asked_by="till-1")
     except AlreadySent:
         return None
 
@@ -117,7 +119,7 @@ async def test_an_outage_holds_commands_back_visibly_until_the_probe_succeeds(da
         assert (waiting.status, waiting.maybe_sent_at, waiting.attempts) == ("waiting", None, 0)
         assert waiting.last_error is not None
         assert waiting.last_error.startswith("outage")
-        assert (await here.desk.withdraw(late.command_id)).status == "withdrawn"
+        assert (await here.desk.withdraw(late.command_id, asked_by="till-1")).status == "withdrawn"
         await here.provider.faults()
         # Changed settings are tried at once.
         here.worker.follow([replace(ACCOUNT, rate_per_second=9_999)])
@@ -141,7 +143,7 @@ async def test_too_many_requests_is_waited_out_and_took_no_effect(database: Data
         paused = await here.becomes(asked, last_error="rate_limited: nothing goes out for account default now")
         assert paused.status == "waiting"
         assert (await here.provider.calls())["create", 429] == 1
-        assert (await here.desk.withdraw(asked.command_id)).status == "withdrawn"
+        assert (await here.desk.withdraw(asked.command_id, asked_by="till-1")).status == "withdrawn"
 
 
 async def test_a_refused_token_pauses_the_account_and_its_commands_wait(database: Database) -> None:
@@ -277,7 +279,7 @@ async def test_withdrawing_and_sending_at_once_has_one_winner(database: Database
         for number in range(12):
             asked = await here.desk.create(ACCOUNT, qr(f"venta-{number}"), key=f"k-{number}", asked_by="till-1")
             try:
-                withdrawn = (await here.desk.withdraw(asked.command_id)).status == "withdrawn"
+                withdrawn = (await here.desk.withdraw(asked.command_id, asked_by="till-1")).status == "withdrawn"
             except (AlreadySent, WrongState):
                 withdrawn = False
             final = await here.settled(asked)

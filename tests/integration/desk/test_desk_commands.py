@@ -210,7 +210,7 @@ async def test_every_fault_is_told_at_once_and_nothing_is_written(database: Data
             with pytest.raises(UnknownOrder):
                 await here.desk.refund(order_id, payment_id=None, amount=None, key="k-1", asked_by="till-1")
         with pytest.raises(UnknownCommand):
-            await here.desk.withdraw("CMD0")
+            await here.desk.withdraw("CMD0", asked_by="till-1")
         with pytest.raises(UnknownCommand):
             await here.desk.wait("CMD0", seconds=0)
 

@@ -187,7 +187,7 @@ async def test_a_runner_that_dies_after_the_call_puts_nothing_up_twice(database:
 async def test_what_is_unsent_can_be_withdrawn_and_holds_up_nothing(database: Database) -> None:
     async with till(database, runner=False) as here:
         first, second = await here.ask("venta-1"), await here.ask("venta-2")
-        assert (await here.shop.desk.withdraw(first.command_id)).status == "withdrawn"
+        assert (await here.shop.desk.withdraw(first.command_id, asked_by="till-1")).status == "withdrawn"
         here.shop.tasks["desk"] = asyncio.create_task(here.shop.runner.run())
         assert (await here.shop.settled(second)).status == "done"
         assert [one["external_reference"] for one in await here.truth()] == ["venta-2"]

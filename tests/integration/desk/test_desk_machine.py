@@ -276,7 +276,7 @@ class DeskMachine(RuleBasedStateMachine):
     def withdraw(self, data: st.DataObject) -> None:
         one = data.draw(st.sampled_from(self.asked))
         with contextlib.suppress(AlreadySent, WrongState):
-            assert self.do(self.here.desk.withdraw(one.row.command_id)).maybe_sent_at is None
+            assert self.do(self.here.desk.withdraw(one.row.command_id, asked_by="till-1")).maybe_sent_at is None
 
     # What happens at the provider -----------------------------------------------------------------------------------
 

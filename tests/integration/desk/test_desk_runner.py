@@ -43,8 +43,8 @@ async def test_commands_are_counted_once_each_and_unknown_ones_each_time(databas
         await here.settled(await here.desk.create(ACCOUNT, qr("venta-2"), key="k-2", asked_by="till-1"))
         await here.runner.stop(within_seconds=5)
         asked = await here.desk.create(ACCOUNT, qr("venta-3"), key="k-3", asked_by="till-1")
-        await here.desk.withdraw(asked.command_id)
-        await here.desk.withdraw(asked.command_id)
+        await here.desk.withdraw(asked.command_id, asked_by="till-1")
+        await here.desk.withdraw(asked.command_id, asked_by="till-1")
     after = {outcome: counted("create", outcome) - number for outcome, number in before.items()}
     assert after == {"done": 1, "unknown": 1, "withdrawn": 1, "refused": 1}
 

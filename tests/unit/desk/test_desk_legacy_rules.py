@@ -65,6 +65,13 @@ def test_any_json_passes_or_is_refused_and_nothing_else(order: object, currency:
     assert all(fault.path.startswith(("order", "ttl_seconds")) and fault.message for fault in told.faults)
 
 
+@pytest.mark.parametrize("price", [10**15, Decimal("1e50"), Decimal("1e15"), 10**40, Decimal("1e400")])
+def test_a_price_that_no_sale_has_is_refused(price: object) -> None:
+    assert faults(changed(legacy_body(), "items.0.unit_price", price)) == ["order.items[0].unit_price"]
+    most = changed(legacy_body(), "items.0.unit_price", 10**15 - 1)
+    assert check_legacy(most, currency="ARS").amount > 10**15
+
+
 @pytest.mark.parametrize("name", ["external_reference", "items"])
 def test_what_is_required_is_missed(name: str) -> None:
     assert faults(changed(legacy_body(), name, ...)) == [f"order.{name}"]
