@@ -6,7 +6,7 @@ order itself, read anew, is the authority.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from service.orders.asked import AskedCommand, explained_refunds
 from service.orders.lifecycle import CLOSED_STATUSES, PAID_STATUSES, REFUND_PROCESSED, REFUND_PROCESSING, paid_sum
 from service.orders.money import parse_amount, total_of
 from service.orders.snapshot import Payment, Refund
+from service.sync.claims import QUERIES as SYNC_QUERIES
 
 # The provider's clock and ours may be that far apart.
 CLOCKS_APART: Final = timedelta(minutes=5)
@@ -47,11 +48,13 @@ async def compare_create(tools: Tools, account: Account, work: Work) -> Outcome:
             _PERSON_WAIT_SECONDS,
             "Nobody knows whether this order was made, and it has no reference to search for: look at Mercado Pago.",
         )
+    # The clock that the command's own times are of: this machine's may be anywhere.
+    now: datetime = await tools.database.fetchval(SYNC_QUERIES.database_now)
     found = await _stored_candidates(tools, command)
-    found |= await _listed_candidates(tools, account, command, command.external_reference)
+    found |= await _listed_candidates(tools, account, command, command.external_reference, now)
     owned = await tools.database.fetch(QUERIES.read_owned_orders, sorted(found), command.command_id)
     found -= {row["order_id"] for row in owned}
-    if not found and _is_over(command):
+    if not found and _is_over(command, now):
         return Outcome(
             Verdict.REFUSED,
             code=NOT_FOUND,
@@ -70,10 +73,10 @@ async def compare_create(tools: Tools, account: Account, work: Work) -> Outcome:
     return Outcome(Verdict.DONE, status=200, order_id=found.pop())
 
 
-def _is_over(command: CommandRow) -> bool:
+def _is_over(command: CommandRow, now: datetime) -> bool:
     """A day after the order would have ended, had it been made: paid, it would have been told of or listed by now."""
     moments = (command.attempted_at, command.valid_until, command.expires_at, _sent(command))
-    return datetime.now(UTC) > max(moment for moment in moments if moment is not None) + ABSENT_FOR
+    return now > max(moment for moment in moments if moment is not None) + ABSENT_FOR
 
 
 async def compare_refund(tools: Tools, account: Account, work: Work) -> Outcome:
@@ -185,9 +188,11 @@ async def _stored_candidates(tools: Tools, command: CommandRow) -> set[str]:
     return {row["order_id"] for row in rows}
 
 
-async def _listed_candidates(tools: Tools, account: Account, command: CommandRow, reference: str) -> set[str]:
+async def _listed_candidates(
+    tools: Tools, account: Account, command: CommandRow, reference: str, now: datetime
+) -> set[str]:
     begin = _sent(command) - CLOCKS_APART
-    end = min(datetime.now(UTC), (command.attempted_at or _sent(command)) + IN_FLIGHT + CLOCKS_APART)
+    end = min(now, (command.attempted_at or _sent(command)) + IN_FLIGHT + CLOCKS_APART)
     found: set[str] = set()
     for page in range(1, _PAGES + 1):
         listed = await tools.client.search_orders(
