@@ -41,7 +41,7 @@ def completeness(
     context: typer.Context,
     format: FormatOption = "table",  # noqa: A002 - the option's name is the contract's
 ) -> int:
-    """Say up to when all listed orders are stored (exit 3 if something blocks that), or excuse an order."""
+    """Say up to when every listed order is stored."""
     return 0 if context.invoked_subcommand else run(lambda: _show(settings_for_command(), format))
 
 
