@@ -44,13 +44,14 @@ class Gates:
 
     def lanes(
         self,
+        now: float,
         free_slots: int,
         in_flight: Mapping[tuple[str, bool], int],
         concurrency: int,
         *,
         strangers_turn: bool = False,
     ) -> list[Lane]:
-        """Lanes to claim from now, each within its account's rate and the free slots.
+        """Lanes to claim from at `now` (this clock's), each within its account's rate and the free slots.
 
         Together they may ask for more than the free slots: most accounts have nothing due, so the claim itself is
         bounded, and the accounts take turns at being first. Known orders get three quarters of an account's room,
@@ -58,7 +59,6 @@ class Gates:
         what is known. Where there is room for one only, it is a known one's, unless it is the `strangers_turn`. No
         account takes more than half of the slots where there are others.
         """
-        now = self._clock()
         share = concurrency if len(self._gates) < 2 else max(1, concurrency // 2)
         lanes = []
         for name, gate in self._rotated():
@@ -81,9 +81,8 @@ class Gates:
         self._first = (self._first + 1) % len(gates)
         return gates[self._first :] + gates[: self._first]
 
-    def seconds_until_room(self) -> float | None:
-        """When a gate that is closed now may open; None where no gate waits for time."""
-        now = self._clock()
+    def seconds_until_room(self, now: float) -> float | None:
+        """How long after `now` a gate that is closed then may open; None where no gate waits for time."""
         waits = [wait for gate in self._gates.values() if (wait := gate.next_change(now)) is not None]
         return min(waits, default=None)
 

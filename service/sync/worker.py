@@ -60,8 +60,10 @@ class Worker:
         self._held: dict[asyncio.Task[None], Claim] = {}
         self._in_flight: Counter[tuple[str, bool]] = Counter()
         self._database_is_down = False
-        # Whether the last round would have claimed more, had there been slots or an open gate.
+        # Whether the last round could claim nothing at all, for want of slots or of an open gate; and when a gate that
+        # was closed then may open, whatever the others had.
         self._wants_room = False
+        self._seconds_until_room: float | None = None
         self._strangers_turn = False
         self._ended = asyncio.Event()
         self._ended.set()
@@ -99,9 +101,13 @@ class Worker:
 
     async def _round(self) -> bool:
         """Claims once and begins to serve; whether to look on at once, because more may be due and can be served."""
-        free_slots = self._concurrency - len(self._held)
-        lanes = self.gates.lanes(free_slots, self._in_flight, self._concurrency, strangers_turn=self._strangers_turn)
+        # One reading of the clock: room that opens between the two answers would be waited for until the next poll.
+        free_slots, now = self._concurrency - len(self._held), self._clock()
+        lanes = self.gates.lanes(
+            now, free_slots, self._in_flight, self._concurrency, strangers_turn=self._strangers_turn
+        )
         self._wants_room = not lanes
+        self._seconds_until_room = self.gates.seconds_until_room(now)
         if not lanes:
             return False
         claims = await claim_due(self._database, lanes, lease_seconds=self._lease_seconds, at_most=free_slots)
@@ -208,9 +214,8 @@ class Worker:
     async def _rest(self) -> None:
         """Sleeps until woken, until a paused or empty gate may open, or until the next poll."""
         seconds = self._poll_seconds
-        until_room = self.gates.seconds_until_room()
-        if self._wants_room and until_room is not None:
-            seconds = min(seconds, max(0.005, until_room))
+        if self._seconds_until_room is not None:
+            seconds = min(seconds, max(0.005, self._seconds_until_room))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()

@@ -1,6 +1,8 @@
 """A real worker in this process that never polls twice: who waits for a poll fails the test's deadline."""
 
 import asyncio
+import time
+from collections.abc import Callable
 
 from service.database.pool import Database
 from service.mercadopago.account import Account
@@ -15,14 +17,27 @@ NO_POLLS = 600.0
 class Running:
     """A worker whose only poll is its first."""
 
-    def __init__(self, database: Database, provider: StubProvider, *accounts: Account, concurrency: int = 32) -> None:
+    def __init__(
+        self,
+        database: Database,
+        provider: StubProvider,
+        *accounts: Account,
+        concurrency: int = 32,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.database, self.provider, self.accounts, self.concurrency = database, provider, accounts, concurrency
+        self.clock = clock
 
     async def __aenter__(self) -> Worker:
         self.client = MercadoPagoClient(self.provider.url, total_timeout_seconds=5)
         await self.client.__aenter__()
         self.worker = Worker(
-            self.database, self.client, concurrency=self.concurrency, poll_seconds=NO_POLLS, lease_seconds=30
+            self.database,
+            self.client,
+            concurrency=self.concurrency,
+            poll_seconds=NO_POLLS,
+            lease_seconds=30,
+            clock=self.clock,
         )
         self.worker.follow(self.accounts)
         self.task = asyncio.create_task(self.worker.run())

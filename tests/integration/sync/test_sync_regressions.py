@@ -1,6 +1,8 @@
 """What adversaries and crashes did to the worker once, and must not do again."""
 
 import asyncio
+import time
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -42,6 +44,43 @@ async def test_a_backlog_is_worked_off_without_waiting_for_polls(database: Datab
                 return len(await stored(database)) == orders
 
             await until(all_stored, what="the backlog is gone", seconds=30)
+
+
+async def test_room_that_opens_while_the_worker_lies_down_is_used(database: Database) -> None:
+    """Whenever it finds nothing to claim from, a good part of a token comes before it asks how long to wait."""
+    orders, late = range(1, 31), 0.0
+    async with stub_provider() as provider:
+        provider.put(*(order(number) for number in orders))
+        shop = Account("default", access_token="APP_USR-t", rate_per_second=20.0)
+        async with Running(database, provider, shop, clock=lambda: time.monotonic() + late) as worker:
+            lanes = worker.gates.lanes
+
+            def lanes_of_a_slow_machine(*args: Any, **kwargs: Any) -> list[Lane]:
+                nonlocal late
+                found = lanes(*args, **kwargs)
+                late += 0 if found else 0.03
+                return found
+
+            worker.gates.lanes = lanes_of_a_slow_machine  # type: ignore[method-assign]  # the same, and time passes
+            for number in orders:
+                await mark_order_due(database, order_id(number), "default")
+            worker.wake()
+            await until(lambda: _has_all(database, orders), what="the backlog is gone")
+
+
+async def test_a_backlog_does_not_wait_for_polls_because_another_account_is_idle(database: Database) -> None:
+    orders = range(1, 41)
+    async with stub_provider() as provider:
+        provider.put(*(order(number) for number in orders))
+        for number in orders:
+            await mark_order_due(database, order_id(number), "busy")
+        accounts = [Account(name, access_token="APP_USR-t", rate_per_second=20.0) for name in ("busy", "idle")]
+        async with Running(database, provider, *accounts):
+            await until(lambda: _has_all(database, orders), what="the backlog is gone", seconds=30)
+
+
+async def _has_all(database: Database, orders: Iterable[int]) -> bool:
+    return await stored(database) == set(orders)
 
 
 async def test_one_notification_is_served_at_once_however_many_accounts_are_idle(database: Database) -> None:

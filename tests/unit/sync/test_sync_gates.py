@@ -40,7 +40,7 @@ def test_lanes_never_exceed_the_slots_nor_the_rates(
     free = max(0, concurrency - sum(in_flight.values()))
     for _ in range(rounds):
         clock.now += 1.0
-        lanes = made.lanes(free, in_flight, concurrency)
+        lanes = made.lanes(clock.now, free, in_flight, concurrency)
         assert all(lane.room <= free for lane in lanes)
         assert all(lane.room > 0 for lane in lanes)
         for n in range(len(rates)):
@@ -60,14 +60,14 @@ def test_both_queues_and_all_accounts_get_their_turn(rate: float, concurrency: i
     for _ in range(12):
         clock.now += 10.0
         for strangers_turn in (False, True):
-            lanes = made.lanes(concurrency, {}, concurrency, strangers_turn=strangers_turn)
+            lanes = made.lanes(clock.now, concurrency, {}, concurrency, strangers_turn=strangers_turn)
             served |= {(lane.account, lane.known) for lane in lanes}
     assert served == {(name, known) for name in names for known in (True, False)}
 
 
 def test_an_account_with_a_slow_provider_leaves_slots_to_the_others() -> None:
-    made, _ = gates(Account("slow", rate_per_second=500), Account("fast", rate_per_second=500))
-    lanes = made.lanes(22, {("slow", True): 10}, 32)
+    made, clock = gates(Account("slow", rate_per_second=500), Account("fast", rate_per_second=500))
+    lanes = made.lanes(clock.now, 22, {("slow", True): 10}, 32)
     assert sum(lane.room for lane in lanes if lane.account == "slow") <= 6
     assert any(lane.account == "fast" for lane in lanes)
 
@@ -79,12 +79,12 @@ def test_a_paused_account_has_no_lane_and_says_when_it_may_be_probed() -> None:
     gate.take(clock.now, known=10)
     for _ in range(10):
         gate.trouble(clock.now, ConnectionTrouble("refused"))
-    assert made.lanes(8, {}, 8) == []
-    until_room = made.seconds_until_room()
+    assert made.lanes(clock.now, 8, {}, 8) == []
+    until_room = made.seconds_until_room(clock.now)
     assert until_room is not None
     assert 5.0 <= until_room <= 5.5
     clock.now += until_room
-    assert sum(lane.room for lane in made.lanes(8, {}, 8)) == 1
+    assert sum(lane.room for lane in made.lanes(clock.now, 8, {}, 8)) == 1
 
 
 def test_accounts_that_go_are_forgotten_and_new_tokens_are_probed_at_once() -> None:
@@ -93,10 +93,10 @@ def test_accounts_that_go_are_forgotten_and_new_tokens_are_probed_at_once() -> N
     assert gate is not None
     gate.take(clock.now, known=1)
     gate.refused(clock.now)
-    assert made.lanes(8, {}, 8) == []
+    assert made.lanes(clock.now, 8, {}, 8) == []
     made.follow([Account("shop", access_token="new")])
-    assert sum(lane.room for lane in made.lanes(8, {}, 8)) == 1
+    assert sum(lane.room for lane in made.lanes(clock.now, 8, {}, 8)) == 1
     made.show()
     made.follow([])
-    assert made.lanes(8, {}, 8) == []
+    assert made.lanes(clock.now, 8, {}, 8) == []
     assert list(made) == []
