@@ -185,7 +185,10 @@ class Database:
             return await connection.execute(query, *args)
 
     async def is_writable(self) -> bool:
-        """Whether a write would be taken now, found out within two seconds. Any trouble at all means no."""
+        """Whether a write would be taken now; any trouble at all, and no answer within two seconds, mean no.
+
+        Letting go of a frozen server's connection takes a few seconds more. Who cannot wait for that does not await it.
+        """
         try:
             async with asyncio.timeout(WRITABLE_TIMEOUT_SECONDS):
                 writable = await self.fetchval(

@@ -9,7 +9,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
-READY_TIMEOUT_SECONDS: Final = 3.0
+# Shorter than the time-out of any probe worth its name (deploy/kubernetes: 2 s), so that a no is heard as one.
+READY_TIMEOUT_SECONDS: Final = 1.5
 
 Check = Callable[[], Awaitable[bool]]
 
@@ -28,7 +29,9 @@ class HealthState:
     """The stamps of this process's loops, its draining, and what readiness depends on.
 
     `checks` are asked at every readiness probe, at the same time, within `READY_TIMEOUT_SECONDS`; one that raises or
-    is late counts as no. Probes that come while one is under way share its result. `clock` counts seconds.
+    is late counts as no. Probes that come while one is under way share its result. A late check is cancelled and not
+    waited for, because letting go of a frozen server takes long; until it has ended it is not asked again, and its
+    answer stays no. So there is at most one of each, however often a probe comes. `clock` counts seconds.
     """
 
     def __init__(self, checks: Mapping[str, Check], *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -38,6 +41,7 @@ class HealthState:
         self._max_ages: dict[str, float] = {}
         self._last_beats: dict[str, float] = {}
         self._under_way: asyncio.Task[dict[str, bool]] | None = None
+        self._asked: dict[str, asyncio.Task[bool]] = {}
 
     def expect(self, loop: str, *, max_age_seconds: float) -> None:
         """From now on `loop` must beat at least that often."""
@@ -89,14 +93,23 @@ class HealthState:
         return ready, {"status": status, "checks": results}
 
     async def _ask_all(self) -> dict[str, bool]:
-        answers = await asyncio.gather(*(_ask(check) for check in self._checks.values()))
-        return dict(zip(self._checks, answers, strict=True))
+        ending = {name for name, task in self._asked.items() if not task.done()}
+        asked = {name: asyncio.create_task(_ask(check)) for name, check in self._checks.items() if name not in ending}
+        self._asked |= asked
+        if asked:
+            _, late = await asyncio.wait(asked.values(), timeout=READY_TIMEOUT_SECONDS)
+            for task in late:
+                task.cancel()
+        return {name: name in asked and _says_yes(asked[name]) for name in self._checks}
+
+
+def _says_yes(task: asyncio.Task[bool]) -> bool:
+    return task.done() and not task.cancelled() and task.result()
 
 
 async def _ask(check: Check) -> bool:
     try:
-        async with asyncio.timeout(READY_TIMEOUT_SECONDS):
-            return await check()
+        return await check()
     except Exception:
         # Whatever the trouble is, the answer is no; the log of whoever owns it says why.
         return False

@@ -6,6 +6,7 @@ import pytest
 
 from service.web import health as health_module
 from service.web.health import HealthState
+from tests.support.waiting import until
 
 
 class Clock:
@@ -91,3 +92,47 @@ async def test_probes_at_the_same_time_ask_once_and_draining_counts_at_once() ->
     assert asked == 1
     assert {ready for ready, _ in results} == {False}
     assert {facts["status"] for _, facts in results} == {"draining"}
+
+
+async def test_a_check_that_is_slow_to_end_holds_up_no_probe_and_is_not_asked_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health_module, "READY_TIMEOUT_SECONDS", 0.01)
+    asked, frozen, let_go = 0, True, asyncio.Event()
+
+    async def check() -> bool:
+        nonlocal asked
+        asked += 1
+        try:
+            if frozen:
+                await asyncio.Event().wait()
+        finally:
+            # As a pool does that waits for the server to confirm the end of a statement.
+            if frozen:
+                await let_go.wait()
+        return True
+
+    health = HealthState({"database": check, "schema": yes})
+    async with asyncio.timeout(10):
+        for _ in range(3):
+            assert await health.ready() == (
+                False,
+                {"status": "not_ready", "checks": {"database": False, "schema": True}},
+            )
+    assert asked == 1, "no second one while the first has not ended"
+    frozen = False
+    assert not (await health.ready())[0]
+    let_go.set()
+
+    async def is_ready() -> bool:
+        return (await health.ready())[0]
+
+    await until(is_ready, what="asked anew, and ready")
+    assert asked == 2
+
+
+async def test_a_check_that_is_cancelled_from_within_counts_as_no() -> None:
+    async def cancelled() -> bool:
+        raise asyncio.CancelledError
+
+    assert not (await HealthState({"database": cancelled}).ready())[0]
