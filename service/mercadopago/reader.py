@@ -84,7 +84,7 @@ def _snapshot(order_id: str, order: Fields) -> OrderSnapshot:
     return OrderSnapshot(
         order_id=order_id,
         type=text_of(order.get("type")),
-        status=text_of(order.get("status")),
+        status=_status(order),
         status_detail=text_of(order.get("status_detail")),
         user_id=text_of(order.get("user_id")),
         external_reference=text_of(order.get("external_reference")),
@@ -100,6 +100,13 @@ def _snapshot(order_id: str, order: Fields) -> OrderSnapshot:
         chargebacks=_listed(transactions, "chargebacks", _chargeback, lambda chargeback: chargeback.chargeback_id),
         cash_outs=_listed(transactions, "cash_outs", _cash_out, lambda cash_out: cash_out.cash_out_id),
     )
+
+
+def _status(order: Fields) -> str | None:
+    status = order.get("status")
+    if not isinstance(status, str) or not status.strip():
+        raise UnreadableOrder("order has no status")
+    return text_of(status)
 
 
 def _payment(fields: Fields, where: str) -> Payment:

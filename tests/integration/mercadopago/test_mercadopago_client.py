@@ -135,7 +135,7 @@ async def test_compressed_and_chunked_answers() -> None:
 
 
 async def test_nul_in_strings() -> None:
-    body = json.dumps({"id": ORDER_ID, "description": "a\x00b"}).encode()
+    body = json.dumps({"id": ORDER_ID, "status": "created", "description": "a\x00b"}).encode()
     async with Provider(http(200, body)).running() as provider:
         read = (await fetch(provider)).read
     assert read.altered
@@ -321,14 +321,14 @@ async def test_an_oversized_answer() -> None:
 
 
 async def test_the_largest_answer_that_is_taken() -> None:
-    head, tail = b'{"id":"' + ORDER_ID.encode() + b'","x":"', b'"}'
+    head, tail = b'{"id":"' + ORDER_ID.encode() + b'","status":"created","x":"', b'"}'
     body = head + b"y" * (5 * 1024 * 1024 - len(head) - len(tail)) + tail
     async with Provider(http(200, body)).running() as provider:
         assert len((await fetch(provider)).read.text) == 5 * 1024 * 1024
 
 
 async def test_an_unreadable_order_bears_its_text() -> None:
-    body = json.dumps({"id": ORDER_ID, "total_amount": "-5", "card": "5031755734530604"})
+    body = json.dumps({"id": ORDER_ID, "status": "created", "total_amount": "-5", "card": "5031755734530604"})
     error = await failure(http(200, body.encode()))
     assert isinstance(error, UnreadableOrder)
     assert error.body == body
@@ -462,7 +462,7 @@ def mangled(whole: bytes) -> st.SearchStrategy[bytes]:
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(mangled(http(200, b'{"id":"' + ORDER_ID.encode() + b'","total_amount":"5"}')))
+@given(mangled(http(200, b'{"id":"' + ORDER_ID.encode() + b'","status":"created","total_amount":"5"}')))
 def test_a_mangled_answer_is_an_order_or_an_error_of_the_tree(reply: bytes) -> None:
     async def scenario() -> None:
         async with Provider(reply, then_close=True).running() as provider:

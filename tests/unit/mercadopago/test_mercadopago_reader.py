@@ -25,7 +25,7 @@ Order = dict[str, Any]
 
 
 def order(**fields: Any) -> Order:
-    return {"id": "ORD1", **fields}
+    return {"id": "ORD1", "status": "created", **fields}
 
 
 def with_payment(**fields: Any) -> Order:
@@ -143,10 +143,14 @@ def test_the_expiry_of_an_order_without_its_own_is_its_latest_payments() -> None
     assert snapshot({**two, "created_date": "9999-12-31T23:59:59Z", "expiration_time": "P1D"}).expires_at is None
 
 
-def test_an_order_may_say_nothing_but_its_id() -> None:
-    assert snapshot(b'{"id":"ORD1"}') == OrderSnapshot("ORD1")
+BARE = OrderSnapshot("ORD1", status="created")
+
+
+def test_an_order_may_say_nothing_but_its_id_and_status() -> None:
+    assert snapshot(b'{"id":"ORD1","status":"created"}') == BARE
     nulls = dict.fromkeys([*PARSED[OFFICIAL], "currency", "site_id"])
-    assert snapshot({**nulls, "id": "ORD1"}) == OrderSnapshot("ORD1")
+    assert snapshot({**nulls, "id": "ORD1", "status": "created"}) == BARE
+    assert snapshot(order(status="a status of tomorrow")).status == "a status of tomorrow"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +167,7 @@ def test_an_order_may_say_nothing_but_its_id() -> None:
     ],
 )
 def test_ways_to_say_none(transactions: object) -> None:
-    assert snapshot(order(transactions=transactions)) == OrderSnapshot("ORD1")
+    assert snapshot(order(transactions=transactions)) == BARE
 
 
 def test_an_object_where_a_list_belongs_and_the_other_way_round() -> None:
@@ -183,12 +187,12 @@ def test_an_object_where_a_list_belongs_and_the_other_way_round() -> None:
 
 def test_numbers_where_strings_belong() -> None:
     raw = (
-        b'{"id":123,"user_id":5238400195,"external_reference":42,"total_amount":100000.10,"status":7,'
+        b'{"id":123,"user_id":5238400195,"external_reference":42,"total_amount":100000.10,"status":"x","status_detail":7,'
         b'"transactions":{"payments":[{"id":1,"amount":1e-3,"paid_amount":12,"reference_id":118000000101,'
         b'"payment_method":{"installments":"6"}}],"refunds":[{"id":2,"transaction_id":1,"amount":0.0}]}}'
     )
     one = read(raw, "123").snapshot
-    assert (one.order_id, one.user_id, one.external_reference, one.status) == ("123", "5238400195", "42", "7")
+    assert (one.order_id, one.user_id, one.external_reference, one.status_detail) == ("123", "5238400195", "42", "7")
     assert str(one.total_amount) == "100000.10"
     payment = one.payments[0]
     assert (payment.payment_id, payment.amount, payment.paid_amount) == ("1", Decimal("0.001"), Decimal(12))
@@ -220,6 +224,15 @@ def test_money_that_cannot_be_read_makes_the_order_unreadable(name: str, amount:
         ({"id": ""}, "order has no id"),
         ({"id": ["ORD1"]}, "order has no id"),
         ({"id": True}, "order has no id"),
+        ({"id": "ORD1"}, "order has no status"),
+        ({"id": "ORD1", "foo": 1}, "order has no status"),
+        (order(status=None), "order has no status"),
+        (order(status=""), "order has no status"),
+        (order(status=" "), "order has no status"),
+        (order(status=5), "order has no status"),
+        (order(status=["created"]), "order has no status"),
+        (order(status={}), "order has no status"),
+        (order(status=True), "order has no status"),
         (order(total_amount="-5"), "order.total_amount"),
         (order(transactions="none"), "transactions is no object"),
         (order(transactions=[{}, {}]), "transactions is no object"),
@@ -282,11 +295,12 @@ def test_another_orders_answer_is_nobodys_fault(other: object) -> None:
 
 
 def test_what_jsonb_refuses_is_replaced_in_payload_and_snapshot_alike() -> None:
-    got = read(b'{"id":"ORD1","description":"a\\u0000b","external_reference":"\\ud800","x":1e5000}')
+    got = read(b'{"id":"ORD1","status":"x","description":"a\\u0000b","external_reference":"\\ud800","x":1e5000}')
     assert got.altered
     assert (got.snapshot.description, got.snapshot.external_reference) == ("a\\u0000b", "\ufffd")
     assert json.loads(got.text) == {
         "id": "ORD1",
+        "status": "x",
         "description": "a\\u0000b",
         "external_reference": "\ufffd",
         "x": "1e5000",
@@ -352,7 +366,7 @@ def test_installments(installments: object, expected: int | None) -> None:
 
 def test_odd_types_of_what_is_no_money_say_nothing() -> None:
     odd = order(
-        status=["x"],
+        status_detail=["x"],
         type={},
         description=True,
         created_date=5,
@@ -360,7 +374,7 @@ def test_odd_types_of_what_is_no_money_say_nothing() -> None:
         user_id=False,
         transactions={"payments": [{"id": "p", "payment_method": "pix", "discounts": {"type": "x"}}]},
     )
-    assert snapshot(odd) == OrderSnapshot("ORD1", payments=(Payment("p"),))
+    assert snapshot(odd) == OrderSnapshot("ORD1", status="created", payments=(Payment("p"),))
 
 
 # Times and durations ------------------------------------------------------------------------------------------------
