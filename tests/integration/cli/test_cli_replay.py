@@ -35,6 +35,17 @@ async def test_a_dry_run_says_what_would_be_done_and_does_nothing(cuadre: Cuadre
     assert await marked(database) == {}
 
 
+async def test_without_a_filter_it_is_a_dry_run_over_everything(cuadre: Cuadre, database: Database) -> None:
+    result = await cuadre("replay", "--format", "json")
+    assert result.code == 0
+    document = result.json()
+    assert (document["dry_run"], document["notifications"], document["orders"]) == (True, 3, 2)
+    refused = await cuadre("replay", "--apply")
+    assert refused.code == 2
+    assert "--from" in refused.err
+    assert await marked(database) == {}
+
+
 async def test_applied_it_marks_each_order_once(cuadre: Cuadre, provider: Provider, database: Database) -> None:
     result = await cuadre("replay", "--state", "unverified", "--apply")
     assert (result.code, result.err) == (0, "")
@@ -80,8 +91,8 @@ async def test_what_would_go_to_another_account_now_is_left(
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["--apply"],
+        ["--apply", "--format", "json"],
         ["--from", "yesterday"],
         ["--from", "2026-02-01", "--to", "2026-01-01"],
         ["--notification", "0"],
