@@ -31,7 +31,7 @@ from service.desk.intents import CommandRow
 from service.settings import Settings
 from service.web.command_models import Command
 from service.web.commands import command_filters
-from service.web.parameters import COMMAND_ID
+from service.web.parameters import COMMAND_ID, COMMAND_STATUSES
 
 app = new_app(invoke_without_command=True)
 
@@ -69,6 +69,8 @@ def list_commands(
     format: FormatOption = "table",  # noqa: A002 - the option's name is the contract's
 ) -> int:
     """List commands, latest first."""
+    if status is not None and status not in COMMAND_STATUSES:
+        raise typer.BadParameter(f"no such status; there are {', '.join(COMMAND_STATUSES)}", param_hint="--status")
     filters = command_filters(account, status, kind, order)
     return run(lambda: _list(settings_for_command(), filters, limit, format))
 

@@ -42,6 +42,8 @@ async def list_notifications(request: web.Request, asked: NotificationsParameter
         "resource_id": asked.resource_id or None,
         "order_id": asked.order_id or None,
         "verified": asked.verified,
+        "verification": asked.verification or None,
+        "action": asked.action or None,
         "since": asked.since,
     }
     rows, next_cursor = await _page_by_id(request, "n", QUERIES.list_notifications, filters, asked.limit, asked.cursor)

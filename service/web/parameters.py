@@ -6,7 +6,7 @@ filter (`?status=`) filters nothing, as a form sends it.
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from aiohttp import web
 from multidict import MultiMapping
@@ -14,6 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from service.mercadopago.reader import parse_time
+from service.mercadopago.signature import Result
+from service.orders.rules import RULES
 from service.web.cursors import (
     COMMANDS_CURSOR,
     DISCREPANCIES_CURSOR,
@@ -34,6 +36,8 @@ COMMAND_ID = r"^CMD[0-9A-Z]{26}$"
 EXTERNAL_POS_ID = r"^[A-Za-z0-9_-]{1,40}$"
 NOTIFICATION_ID = r"^[0-9]{1,18}$"
 MAX_WAIT_SECONDS = 30
+COMMAND_STATUSES = ("waiting", "sending", "unknown", "accepted", "done", "refused", "withdrawn")
+COMMAND_KINDS = ("create", "cancel", "refund", "legacy_put", "legacy_delete")
 
 _DATE_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:.]{8,40}([Zz]|[+-][0-9]{2}:[0-9]{2})")
 # A plus sign that was not escaped in a query string arrives as a blank.
@@ -93,6 +97,19 @@ def matches(pattern: str, text: str) -> bool:
     return "\n" not in text and re.match(pattern, text, re.ASCII) is not None
 
 
+def _one_of(names: tuple[str, ...]) -> BeforeValidator:
+    def check(value: object) -> str:
+        if value != "" and value not in names:
+            raise _wrong(f"must be one of {', '.join(names)}")
+        return str(value)
+
+    return BeforeValidator(check)
+
+
+def _names(names: tuple[str, ...]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "enum": ["", *names]})
+
+
 Text = Annotated[
     str,
     BeforeValidator(_text),
@@ -100,6 +117,11 @@ Text = Annotated[
 ]
 Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
 Truth = Annotated[bool, BeforeValidator(_truth), WithJsonSchema({"type": "boolean"})]
+# Our own names: one that is none of them is a mistake. The provider's (status, type, topic, action) are free text.
+Rule = Annotated[str, _one_of(RULES), _names(RULES)]
+Verdict = Annotated[str, _one_of(get_args(Result)), _names(get_args(Result))]
+CommandStatus = Annotated[str, _one_of(COMMAND_STATUSES), _names(COMMAND_STATUSES)]
+CommandKind = Annotated[str, _one_of(COMMAND_KINDS), _names(COMMAND_KINDS)]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT), BeforeValidator(_whole)]
 
 
@@ -165,7 +187,7 @@ class DiscrepanciesParameters(Paged):
 
     cursor: DiscrepanciesCursor | None = None
     state: Literal["open", "resolved", "all"] = "open"
-    rule: Text | None = None
+    rule: Rule | None = None
     account: Text | None = None
     order_id: Text | None = None
 
@@ -179,6 +201,8 @@ class NotificationsParameters(Paged):
     resource_id: Text | None = None
     order_id: Text | None = None
     verified: Truth | None = None
+    verification: Verdict | None = Field(None, description="what became of the check of its signature")
+    action: Text | None = Field(None, description="like order.processed")
     since: Moment | None = Field(None, description="first received at that time or later")
 
 
@@ -213,8 +237,8 @@ class CommandsParameters(Paged):
 
     cursor: CommandsCursor | None = None
     account: Text | None = None
-    status: Text | None = Field(None, description="waiting, sending, unknown, accepted; done, refused, withdrawn")
-    kind: Text | None = Field(None, description="create, cancel, refund, legacy_put, legacy_delete")
+    status: CommandStatus | None = Field(None, description="the first four are open, the last three settled")
+    kind: CommandKind | None = None
     order_id: Text | None = None
 
 

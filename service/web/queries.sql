@@ -167,6 +167,8 @@ where true
     and resource_id = :resource_id  -- if resource_id
     and order_id = :order_id  -- if order_id
     and verified = :verified  -- if verified
+    and verification = :verification  -- if verification
+    and action = :action  -- if action
     and received_at >= :since  -- if since
     and period >= cuadre.period_of(:since::timestamptz - interval '1 day')  -- if since
     and id < :after_id  -- if after_id

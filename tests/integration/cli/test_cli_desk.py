@@ -154,6 +154,10 @@ async def test_what_cannot_be_read_or_found_ends_with_2(till: Till) -> None:
     assert "default" in result.err
     assert (await till("orders", "cancel", "a b")).code == 2
     assert (await till("commands", "show", "CMD1")).code == 2
+    misspelt = await till("commands", "list", "--status", "unknwon")
+    assert misspelt.code == 2
+    assert "unknown" in misspelt.err
+    assert (await till("commands", "--status", "unknwon")).code == 2
     assert (await till("orders", "create", till.file(QR), "--key", "a b")).code == 2
 
 

@@ -212,7 +212,7 @@ async def test_commands_are_listed_by_what_one_looks_for(desk: DeskPort, databas
     ):
         page = (await desk.call("GET", f"/api/v1/commands?{query}", who=READ)).body
         assert [one["command_id"] for one in page["data"]] == found, query
-    for query in ("cursor=x", "cursor=o1.A", "limit=0", "what=1"):
+    for query in ("cursor=x", "cursor=o1.A", "limit=0", "what=1", "status=unknwon", "kind=refnud"):
         assert (await desk.call("GET", f"/api/v1/commands?{query}")).status == 400
     answer = await desk.call("GET", f"/api/v1/commands/{COMMAND}")
     assert (answer.status, answer.error["code"]) == (404, "unknown_command")

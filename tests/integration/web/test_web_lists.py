@@ -29,12 +29,17 @@ async def test_discrepancies_are_the_open_ones_unless_asked(port: InternalPort, 
     assert row["note"] == "refunded by hand"
     status, error = await port.refused("/api/v1/discrepancies", state="closed")
     assert (status, error["details"][0]["field"]) == (400, "state")
+    status, error = await port.refused("/api/v1/discrepancies", rule="nope")
+    assert (status, error["details"][0]["field"]) == (400, "rule")
+    assert "refund_without_payment" in error["message"]
+    assert await numbers(rule="") == await numbers(), "an empty filter filters nothing"
 
 
 async def test_notifications_by_every_filter_and_by_id(port: InternalPort, database: Database) -> None:
     await put_notification(database, 1, body='{"amount": 1.10, "big": 123456789012345678901234567890}')
     await put_notification(database, 2, verified=False, verification="mismatch", account="second")
-    await put_notification(database, 3, topic="payment", order_id=None, resource_id="987", body=None)
+    about = {"topic": "payment", "action": "order.canceled", "order_id": None, "resource_id": "987"}
+    await put_notification(database, 3, **about, body=None)
     # Another month's partition: the default one.
     await put_notification(database, 4, received_at=at(-90 * 86400))
 
@@ -50,6 +55,13 @@ async def test_notifications_by_every_filter_and_by_id(port: InternalPort, datab
     assert await numbers(order_id=order_id(1)) == [one]
     assert await numbers(verified="false") == [two]
     assert await numbers(verified="true") == [four, three, one]
+    assert await numbers(verification="mismatch") == [two]
+    assert await numbers(verification="malformed") == []
+    assert await numbers(verification="") == await numbers(action="") == await numbers()
+    assert await numbers(action="order.canceled") == [three]
+    for name, value in (("verification", "good"), ("action", "\0")):
+        status, error = await port.refused("/api/v1/notifications", **{name: value})
+        assert (status, error["details"][0]["field"]) == (400, name)
     assert await numbers(since=one) == [three, two, one]
     row = (await port.get("/api/v1/notifications", topic="payment"))["data"][0]
     assert row["body"] is None

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import MultiDict
 
+from service.orders.asked import OPEN_STATUSES, SETTLED_STATUSES
+from service.orders.rules import RULES
 from service.web.cursors import (
     DISCREPANCIES_CURSOR,
     ORDERS_CURSOR,
@@ -20,9 +22,12 @@ from service.web.cursors import (
 from service.web.errors import BadParameters
 from service.web.models import amount_text, time_text
 from service.web.parameters import (
+    COMMAND_STATUSES,
+    CommandsParameters,
     DiscrepanciesParameters,
     NotificationsParameters,
     OrdersParameters,
+    Parameters,
     QuarantineParameters,
     matches,
     parse_query,
@@ -109,3 +114,23 @@ def test_amounts_have_no_exponent_and_lose_no_digit(amount: object) -> None:
     text = amount_text(amount)
     assert re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text)
     assert Decimal(text) == amount
+
+
+def test_names_of_ours_are_refused_where_there_are_none_such() -> None:
+    assert set(COMMAND_STATUSES) == OPEN_STATUSES | SETTLED_STATUSES
+    for rule in RULES:
+        assert parse_query(DiscrepanciesParameters, MultiDict(rule=rule)).rule == rule
+    wrong: list[tuple[type[Parameters], str]] = [
+        (DiscrepanciesParameters, "rule"),
+        (CommandsParameters, "status"),
+        (CommandsParameters, "kind"),
+        (NotificationsParameters, "verification"),
+    ]
+    for model, name in wrong:
+        assert getattr(parse_query(model, MultiDict({name: ""})), name) == ""
+        for value in ("nope", "Done", "done ", "\0"):
+            with pytest.raises(BadParameters) as caught:
+                parse_query(model, MultiDict({name: value}))
+            assert [one["field"] for one in caught.value.details] == [name]
+    # The provider may invent a status tomorrow.
+    assert parse_query(OrdersParameters, MultiDict(status="nope", type="nope")).status == "nope"
