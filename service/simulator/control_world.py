@@ -22,6 +22,7 @@ from .notices import (
 )
 from .payloads import dump_json
 from .signing import SIGN_VARIANTS
+from .synonyms import CLOCK, by_main_names
 from .world import WORLD, World
 
 SENDING = ("kind", "sign", "secret", "wait", "retry")
@@ -186,7 +187,7 @@ async def idle(request: web.Request) -> web.Response:
 async def set_clock(request: web.Request) -> web.Response:
     """`POST /_sim/clock`. Expiries that become due happen before the answer."""
     world = request.app[WORLD]
-    body = await body_of(request, "advance_seconds", "set", "speed")
+    body = by_main_names(await body_of(request, "advance_seconds", "set", "speed", *CLOCK), CLOCK)
     for name in ("advance_seconds", "speed"):
         value = body.get(name, 0)
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -8,6 +8,7 @@ from typing import Any
 from . import not_yet
 from .draws import Draws
 from .signing import SIGN_VARIANTS
+from .synonyms import API_FAULT, NOTIFICATION_FAULTS, by_main_names
 
 LEGACY_OPERATIONS = (
     "legacy_create",
@@ -206,6 +207,7 @@ def _number(name: str, value: Any, low: float | None = 0.0, high: float | None =
 
 def _api_fault(operation: str, entry: Any) -> ApiFault:
     known = {item.name for item in fields(ApiFault)}
+    entry = by_main_names(entry, API_FAULT) if isinstance(entry, dict) else entry
     if not isinstance(entry, dict) or entry.keys() - known:
         raise ValueError(f"{operation}: expected an object of {', '.join(sorted(known))}")
     values = {name: value for name, value in entry.items() if value is not None}
@@ -237,12 +239,15 @@ def _range(name: str, value: Any) -> tuple[int, int]:
 
 def _notification_faults(body: Any) -> NotificationFaults:
     known = {item.name for item in fields(NotificationFaults)}
+    body = by_main_names(body, NOTIFICATION_FAULTS) if isinstance(body, dict) else body
     if not isinstance(body, dict) or body.keys() - known:
         raise ValueError(f"notification: expected an object of {', '.join(sorted(known))}")
     values = {name: value for name, value in body.items() if value is not None}
     for name in ("drop", "duplicate", "reorder", "legacy"):
         if name in values:
-            _number(name, values[name], 0, 1)
+            # All of them or none of them: true is the rate 1.
+            rate = float(values[name]) if isinstance(values[name], bool) else values[name]
+            values[name] = _number(name, rate, 0, 1)
     for name in ("delay_ms", "duplicate_gap_ms", "reorder_hold_ms"):
         if name in values:
             values[name] = int(_number(name, values[name]))

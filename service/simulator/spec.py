@@ -7,6 +7,7 @@ from typing import Any
 
 from .clock import parse_duration, parse_time
 from .money import SITES, Json, amount_text
+from .synonyms import NEW_ORDER, by_main_names
 
 ORDER_TYPES = ("qr", "point", "online")
 STATUSES = (
@@ -149,6 +150,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
 
 def read_spec(body: Mapping[str, Any]) -> OrderSpec:
     """The spec of a control request. Raises `ValueError` naming the member that is wrong."""
+    body = by_main_names(body, NEW_ORDER)
     unknown = body.keys() - {known.name for known in fields(OrderSpec)}
     if unknown:
         raise ValueError(f"unknown members: {', '.join(sorted(unknown))}")

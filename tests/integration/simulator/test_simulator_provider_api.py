@@ -218,6 +218,21 @@ async def test_wrong_control_requests_say_what_is_wrong(simulator: Simulator) ->
     ] == "bad_request"
 
 
+async def test_control_bodies_may_use_other_words(start: Start) -> None:
+    simulator = await start(seed=11, speed=0)
+    assert (await simulator.control("clock", {"now": "2026-09-14T13:00:00Z"}))["now"] == "2026-09-14T13:00:00.000Z"
+    assert (await simulator.control("clock", {"advance": 90}))["now"] == "2026-09-14T13:01:30.000Z"
+    order = await simulator.control("orders", {"amount": "47.50", "state": "processed"})
+    assert (order["total_amount"], order["status"]) == ("47.50", "processed")
+    for path, body in (
+        ("clock", {"advance": 1, "advance_seconds": 1}),
+        ("orders", {"amount": "1.00", "total_amount": "1.00"}),
+        ("orders", {"amount": "much"}),
+    ):
+        assert (await simulator.control(path, body, 400))["error"]["code"] == "bad_request"
+    assert len((await simulator.control("orders"))["data"]) == 1
+
+
 async def test_two_runs_of_one_seed_end_in_the_same_ledger(start: Start) -> None:
     ledgers = []
     for _ in range(2):

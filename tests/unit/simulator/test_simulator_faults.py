@@ -73,6 +73,29 @@ def test_settings_replace_what_they_name_and_an_empty_body_resets() -> None:
     assert faults.describe() == FaultPlan(Draws(1)).describe()
 
 
+def test_other_words_mean_the_same() -> None:
+    main = plan({"me": {"latency_ms": [20, 40]}, "search": [{"latency_ms": 5}], "notification": {"delay_ms": 7}})
+    other = plan({"me": {"latency": [20, 40]}, "search": [{"latency": 5}], "notifications": {"delay": 7}})
+    assert other.describe() == main.describe()
+    assert other.decide("search", "").latency_seconds == pytest.approx(0.005)
+    rates = plan({"notification": {"drop": True, "duplicate": False, "reorder": True}}).notification
+    assert (rates.drop, rates.duplicate, rates.reorder) == (1.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"get_order": {"latency_ms": 1, "latency": 1}},
+        {"get_order": {"latency": "soon"}},
+        {"notification": {"delay_ms": 1, "delay": 1}},
+        {"notification": {"delay": True}},
+    ],
+)
+def test_other_words_are_read_as_strictly(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"must be|are the same"):
+        plan(settings)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
