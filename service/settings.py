@@ -77,7 +77,7 @@ def _whole_number(value: object) -> object:
 
 
 def _plain_number(value: object) -> object:
-    if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value, re.ASCII):
+    if isinstance(value, str) and not re.fullmatch(r"(?=\.?[0-9])[0-9]{0,9}(\.[0-9]{1,9})?", value, re.ASCII):
         raise _refuse("not a number")
     return value
 

@@ -91,6 +91,17 @@ def test_values_of_the_environment() -> None:
     assert settings.ignored == ("CUADRE_WEBHOOK_SECRETS",)
 
 
+@pytest.mark.parametrize(("text", "seconds"), [(".2", 0.2), ("0.2", 0.2), ("2", 2.0), ("2.50", 2.5)])
+def test_ways_to_write_a_number(text: str, seconds: float) -> None:
+    assert load_settings({"CUADRE_POLL_SECONDS": text}).poll_seconds == seconds
+
+
+@pytest.mark.parametrize("text", [".", "2.", "-.2", "+2", "2,5", ". 2", "..2", "1e0"])
+def test_what_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="CUADRE_POLL_SECONDS"):
+        load_settings({"CUADRE_POLL_SECONDS": text})
+
+
 def test_the_process_environment_is_read_when_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUADRE_ROLE", "web")
     assert load_settings().role == "web"
