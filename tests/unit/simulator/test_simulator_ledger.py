@@ -127,7 +127,7 @@ def test_two_orders_of_one_reference_are_two_orders(ledger: Ledger, now: datetim
         ({"type": "cash"}, "type: expected one of qr, point, online"),
         ({"total_amount": "1.234"}, "total_amount"),
         ({"total_amount": -1}, "total_amount"),
-        ({"state": "created"}, "unknown members: state"),
+        ({"stat": "created"}, "unknown members: stat"),
         ({"expiration_time": "15 minutes"}, "expiration_time"),
         ({"created_date": "2026-09-14T13:05:22"}, "offset"),
         ({"quirks": ["strange"]}, "quirks"),
