@@ -38,7 +38,7 @@ def command(
     apply: Annotated[bool, typer.Option("--apply", help="Do it: mark the orders due.")] = False,
     format: FormatOption = "table",  # noqa: A002 - the option's name is the contract's
 ) -> int:
-    """Look again at orders because of recorded notifications: all of them, or those said. A dry run without --apply."""
+    """Look again at orders because of recorded notifications. A dry run without --apply."""
     # Marking everything due by leaving out an option would be a long way to learn of it.
     if apply and all(one is None for one in (since, until, notification, topic, account, state)):
         raise typer.BadParameter(
