@@ -124,12 +124,13 @@ def _replaces(stamp: Stamp, stored: StoredOrder, laid_over: bytes | None) -> boo
         # What it was laid over is what is stored still, or there is something newer.
         return laid_over == stored.payload_hash and supersedes(stamp, stored.stamp)
     document = stored.document_stamp
-    if document is None or None in (stamp.updated_at, document.updated_at, stored.stamp.updated_at):
+    shown = stamp.provider_time
+    shown_last = None if document is None else document.provider_time
+    if shown is None or shown_last is None or stored.stamp.provider_time is None:
         return supersedes(stamp, stored.stamp)
     # An order that is shown again. Its payments' dates are not its own: it is compared with its own last document, and
     # that one anew tells nothing that the payments did not.
-    is_later_document = supersedes(Stamp(stamp.updated_at, document.claimed_at), document)
-    return is_later_document and stamp.claimed_at > stored.stamp.claimed_at
+    return shown > shown_last and stamp.claimed_at > stored.stamp.claimed_at
 
 
 def judge_again(

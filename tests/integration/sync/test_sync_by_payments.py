@@ -492,17 +492,32 @@ def test_an_order_is_asked_for_only_where_its_payments_tell_all() -> None:
     assert references() == {}
 
 
+TOLD_LATER = {
+    "id": int(REFERENCE), "status": "approved", "transaction_amount_refunded": 30,
+    # Later than the order itself is ever dated: its payment's date is not its own.
+    "date_last_updated": "2026-10-01T00:00:00Z",
+    "refunds": [{"id": 9, "amount": 30, "status": "approved"}],
+}  # fmt: skip
+
+
 async def test_an_order_that_is_shown_again_stands_though_its_payment_is_dated_later(database: Database) -> None:
-    told = {
-        "id": int(REFERENCE), "status": "approved", "transaction_amount_refunded": 30,
-        # Later than the order itself is ever dated: its payment's date is not its own.
-        "date_last_updated": "2026-10-01T00:00:00Z",
-        "refunds": [{"id": 9, "amount": 30, "status": "approved"}],
-    }  # fmt: skip
-    await shown(database, Stub({REFERENCE: told}), with_reference(paid_order(1)))
+    await shown(database, Stub({REFERENCE: TOLD_LATER}), with_reference(paid_order(1)))
     held = await claim(database, order_id(1))
     again = with_reference(refunded_order(1, "30.00", seconds=500)) | {"created_date": text_of(LONG_AGO)}
     (outcome,) = await apply_looks(database, [look(held, again)])
     assert outcome.settlement.outcome == "applied"
     assert await open_discrepancies(database) == set()
+    assert str(await database.fetchval("select refunded_amount from cuadre.orders")) == "30.00"
+
+
+async def test_a_slow_look_that_shows_the_order_again_never_replaces_what_its_payments_told_later(
+    database: Database,
+) -> None:
+    """Its document is later than the last one; its claim is earlier than the look at the payments."""
+    slow = await claim(database, order_id(1), lease_seconds=0)
+    told = await shown(database, Stub({REFERENCE: TOLD_LATER}), with_reference(paid_order(1)))
+    assert told.outcome.settlement.outcome == "applied"
+    again = with_reference(paid_order(1, seconds=500)) | {"created_date": text_of(LONG_AGO)}
+    (outcome,) = await apply_looks(database, [look(slow, again)])
+    assert (outcome.settlement.outcome, outcome.settled) == ("older", False)
     assert str(await database.fetchval("select refunded_amount from cuadre.orders")) == "30.00"

@@ -7,7 +7,7 @@ from itertools import permutations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.orders.fence import Stamp, supersedes
+from service.orders.fence import AHEAD_AT_MOST, Stamp, supersedes
 from tests.unit.orders.orders_samples import NOW
 
 
@@ -63,7 +63,24 @@ def test_mixed_stamps_are_decided_pair_by_pair_and_settled_by_a_fresh_fetch() ->
     assert {stays([*deliveries, fresh]) for deliveries in permutations(circle)} == {fresh}
 
 
-STAMPS = st.builds(at, st.one_of(st.none(), st.integers(0, 3)), claimed=st.integers(0, 3))
+AHEAD = int(AHEAD_AT_MOST.total_seconds())
+
+
+def test_a_provider_time_too_far_ahead_of_its_own_claim_counts_as_none() -> None:
+    believed, absurd = at(5 + AHEAD, claimed=5), at(5 + AHEAD + 1, claimed=5)
+    assert (believed.provider_time, absurd.provider_time) == (believed.updated_at, None)
+    assert not supersedes(at(7, claimed=7), believed)
+    assert supersedes(at(7, claimed=7), absurd), "the way out"
+    assert not supersedes(at(3, claimed=3), absurd)
+    assert not supersedes(absurd, at(7, claimed=7)), "nor does it come back by a slow worker"
+
+
+def test_wrong_dates_end_with_the_last_claim() -> None:
+    stamps = [at(10**6 - number, claimed=number) for number in range(5)]
+    assert {stays(deliveries) for deliveries in permutations(stamps)} == {stamps[-1]}
+
+
+STAMPS = st.builds(at, st.sampled_from([None, 0, 1, 2, 3, AHEAD + 2, 10**6]), claimed=st.integers(0, 3))
 TIMED = st.builds(at, st.integers(0, 3), claimed=st.integers(0, 3))
 
 
@@ -73,6 +90,13 @@ def test_two_stamps_never_beat_each_other_and_none_beats_itself(one: Stamp, othe
     assert not supersedes(one, one)
     if one.claimed_at != other.claimed_at:
         assert supersedes(one, other) or supersedes(other, one)
+
+
+@given(st.lists(STAMPS, max_size=3))
+def test_a_fresh_answer_that_can_be_believed_always_has_a_way_in(stamps: list[Stamp]) -> None:
+    """Claimed last, and dated no earlier than anything that could be true: whatever was stored before, it stays."""
+    fresh = at(AHEAD + 4, claimed=4)
+    assert stays([*stamps, fresh]) == fresh
 
 
 @given(st.lists(TIMED, min_size=1, max_size=4))
