@@ -29,7 +29,7 @@ from service.sync.locks import REFERENCE_ROUNDS, ReferenceMovedError, lock
 from service.sync.payment_hints import PaymentTold, settle_hints
 from service.sync.policies import AccountPolicies, LookPolicy, RefundPolicy, default_looks, no_policy
 from service.sync.rows import asked_commands, order_row, part_rows, stored_order, to_json_text
-from service.sync.settle import Failure, Settlement, settle_failure, settle_success
+from service.sync.settle import Failure, Settlement, second_look, settle_failure, settle_success
 
 STALE_ANSWER_LOOK = timedelta(seconds=60)
 OLDER = "older: the answer is dated before what is stored, which stands"
@@ -209,9 +209,10 @@ def _settlement(look: Look, applied: Applied | None, now: datetime, policies: Ac
         return settle_failure(look.claim, look.failure, now=now, random=random(), others_succeed=look.others_succeed)
     stored = applied.stored
     older = applied.outcome == "older"
+    second = second_look(look.claim, applied.outcome, now)
     if older and (stored is None or stored.document_stamp is None):
         # A stale read at the provider: what is stored stays, and a fresh look is owed soon.
-        return settle_success("older", now + STALE_ANSWER_LOOK, last_error=OLDER)
+        return settle_success("older", now + STALE_ANSWER_LOOK, second_look=second, last_error=OLDER)
     changed_now = applied.outcome == "applied"
     due_at = next_look(
         applied.snapshot,
@@ -223,7 +224,7 @@ def _settlement(look: Look, applied: Applied | None, now: datetime, policies: Ac
         table=policies["look_table"](applied.account),
     )
     # An old order that is shown again as it was when its payments had moved on already: there is no hurry.
-    settlement = settle_success(applied.outcome, due_at, last_error=OLDER if older else None)
+    settlement = settle_success(applied.outcome, due_at, second_look=second, last_error=OLDER if older else None)
     return replace(settlement, detail=READ_BY_PAYMENTS) if look.laid_over is not None else settlement
 
 
@@ -302,6 +303,7 @@ async def _settle(
             look.claim.cause,
             look.claim.notification_id,
             settlement.keeps_quarantine,
+            settlement.answers_mark,
         )
         for look, settlement in zip(looks, settlements, strict=True)
     ]

@@ -25,7 +25,10 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a worker holds. `generation` is the `requested` counter that it serves; `attempts` counts this one too."""
+    """What a worker holds. `generation` is the `requested` counter that it serves; `attempts` counts this one too.
+
+    `marked_at` is when a look was last asked for, as long as no look has shown what came of it.
+    """
 
     order_id: str
     account: str
@@ -42,6 +45,7 @@ class Claim:
     cause: str
     notification_id: int | None
     waited_seconds: float
+    marked_at: datetime | None = None
 
     @property
     def known(self) -> bool:

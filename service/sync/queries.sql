@@ -122,7 +122,7 @@ returning
     s.order_id, s.account, s.trust, s.requested as generation, s.lease_token, s.claimed_at, s.attempts, s.troubles,
     s.lost_leases, s.failing_since, s.last_error, s.quarantined_at is not null as quarantined,
     coalesce(s.cause, 'look') as cause, s.notification_id,
-    extract(epoch from s.claimed_at - s.due_at)::double precision as waited_seconds;
+    extract(epoch from s.claimed_at - s.due_at)::double precision as waited_seconds, s.marked_at;
 
 -- name: claim_one_order
 -- Takes one named order under a lease, due or not, unless somebody holds it.
@@ -137,7 +137,7 @@ returning
     s.order_id, s.account, s.trust, s.requested as generation, s.lease_token, s.claimed_at, s.attempts, s.troubles,
     s.lost_leases, s.failing_since, s.last_error, s.quarantined_at is not null as quarantined,
     coalesce(s.cause, 'look') as cause, s.notification_id,
-    greatest(0, extract(epoch from s.claimed_at - s.due_at))::double precision as waited_seconds;
+    greatest(0, extract(epoch from s.claimed_at - s.due_at))::double precision as waited_seconds, s.marked_at;
 
 -- name: mark_order_due
 -- An operator asks for a look now. Trusted like a verified notification; a stored order keeps its account.
@@ -558,11 +558,11 @@ with outcomes as (
     select * from unnest(
         $1::text[], $2::uuid[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::integer[], $7::integer[],
         $8::timestamptz[], $9::text[], $10::text[], $11::boolean[], $12::boolean[], $13::text[], $14::text[],
-        $15::integer[], $16::text[], $17::text[], $18::bigint[], $19::boolean[]
+        $15::integer[], $16::text[], $17::text[], $18::bigint[], $19::boolean[], $20::boolean[]
     ) as u(
         order_id, lease_token, generation, claimed_at, due_at, attempts, troubles, failing_since, last_error,
         quarantine_reason, caught_up, stored, outcome, detail, version, account, cause, notification_id,
-        keeps_quarantine
+        keeps_quarantine, answers_mark
     )
 ),
 locked as (
@@ -585,6 +585,9 @@ settled as (
             when u.caught_up and s.requested_trusted > u.generation then now()
             when u.caught_up and s.requested > u.generation
                 then greatest(now(), s.claimed_at + interval '1 second')
+            -- Nor does one that can be trusted wait until a look that failed is tried again.
+            when s.requested_trusted > u.generation
+                then least(u.due_at, greatest(now(), s.claimed_at + interval '1 second'))
             else u.due_at
         end,
         attempts = u.attempts,
@@ -597,7 +600,9 @@ settled as (
         end,
         quarantine_reason = case when u.keeps_quarantine then s.quarantine_reason else u.quarantine_reason end,
         cause = case when u.caught_up and s.requested <= u.generation then null else s.cause end,
-        notification_id = case when u.caught_up and s.requested <= u.generation then null else s.notification_id end
+        notification_id = case when u.caught_up and s.requested <= u.generation then null else s.notification_id end,
+        -- Kept while second looks are owed to it.
+        marked_at = case when u.answers_mark and s.requested <= u.generation then null else s.marked_at end
     from outcomes as u
     join locked as l on l.order_id = u.order_id
     where s.order_id = u.order_id

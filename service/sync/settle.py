@@ -22,6 +22,11 @@ UNREADABLE_ATTEMPTS = 5
 LOST_LEASES = 10
 # A stored order in quarantine is still looked at, rarely: its money can still move.
 QUARANTINED_LOOK = timedelta(hours=24)
+# A notification may come before every replica of the provider's shows what it tells of: an answer that shows no change
+# since is not the last word. Counted from the mark.
+SECOND_LOOKS = (timedelta(minutes=1), timedelta(minutes=10))
+# Who asks with these words knows of a change; an operator's wish and a replay only want to be sure.
+TELLS_OF_A_CHANGE = frozenset({"notification", "sweep", "desk"})
 # Workers were lost while they held this order: it may be the reason, or have been bystander to crashes.
 SUSPECT_LOOK = timedelta(hours=1)
 
@@ -42,6 +47,8 @@ class Settlement:
     caught_up: bool
     # Provider trouble says nothing about an order in quarantine: it stays there.
     keeps_quarantine: bool = False
+    # Nothing more is owed to the mark that was served: what it told of was seen, or looked for long enough.
+    answers_mark: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +78,28 @@ NOT_OURS = Failure("not_found", "403: the token is good, but this order is not i
 WORKER_LOST = Failure("worker_lost", f"{LOST_LEASES} workers in a row took this order and never came back", counts=True)
 
 
-def settle_success(outcome: str, next_look: datetime | None, *, last_error: str | None = None) -> Settlement:
-    """The order was read; `outcome` is `applied`, `unchanged` or `older`."""
-    return Settlement(outcome, None, next_look, 0, 0, None, last_error, None, caught_up=True)
+def settle_success(
+    outcome: str,
+    next_look: datetime | None,
+    *,
+    second_look: datetime | None = None,
+    last_error: str | None = None,
+) -> Settlement:
+    """The order was read; `outcome` is `applied`, `unchanged` or `older`. The earlier of the two looks is the next."""
+    due_at = min((at for at in (next_look, second_look) if at is not None), default=None)
+    answered = second_look is None
+    return Settlement(outcome, None, due_at, 0, 0, None, last_error, None, caught_up=True, answers_mark=answered)
+
+
+def second_look(claim: Claim, outcome: str, now: datetime) -> datetime | None:
+    """When to look again because somebody told of a change and the answer does not show it; None where none is owed.
+
+    At most two such looks follow a mark, whatever the answers are: they are the schedule's, and mark nothing anew.
+    """
+    in_series = claim.cause in TELLS_OF_A_CHANGE or claim.cause == "look"
+    if outcome == "applied" or claim.marked_at is None or not in_series:
+        return None
+    return next((at for wait in SECOND_LOOKS if (at := claim.marked_at + wait) > now), None)
 
 
 def settle_hint(orders: Sequence[str]) -> Settlement:

@@ -1,7 +1,7 @@
 """Applying looks on a real Postgres: fence, versions, parts, discrepancies, events, the settled `sync` row."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from service.database.pool import Database
+from service.mercadopago.errors import Timeout
 from service.sync.apply import Look, apply_looks
 from service.sync.claims import claim_one
 from service.sync.judging import judge_stored
-from service.sync.settle import Failure
+from service.sync.settle import Failure, failure_of
 from tests.support.looking import claim, look, open_discrepancies, see
 from tests.support.orders import moment, order, order_id, paid_order, payment, payment_id, refund, refunded_order
 
@@ -71,6 +72,18 @@ async def test_an_older_answer_never_replaces_a_newer_one(database: Database) ->
     assert (late.applied.outcome, late.settled) == ("older", False)
     row = await stored(database)
     assert (row["status"], row["version"]) == ("processed", 1)
+
+
+async def test_a_date_in_the_future_keeps_no_later_answer_out(database: Database) -> None:
+    now = datetime.now(UTC)
+    await see(database, paid_order(1, last_updated_date=(now + timedelta(hours=6)).isoformat()))
+    slow = await claim(database, order_id(1), lease_seconds=0)
+    (refunded,) = await see(database, refunded_order(1, "100.00", last_updated_date=now.isoformat()))
+    assert refunded.settlement.outcome == "applied"
+    (late,) = await apply_looks(database, [look(slow, paid_order(1, last_updated_date="2099-01-01T00:00:00Z"))])
+    assert late.settlement.outcome == "older"
+    row = await stored(database)
+    assert (row["status"], row["refunded_amount"], row["updated_at"]) == ("refunded", 100, now)
 
 
 async def test_at_the_same_provider_time_the_later_claim_decides_whoever_applies_last(database: Database) -> None:
@@ -212,6 +225,28 @@ async def test_a_mark_during_the_look_is_owed_another_look(database: Database) -
     row = await database.fetchrow("select *, due_at <= now() as due from cuadre.sync")
     assert row is not None
     assert (row["fetched"], row["requested"], row["due"]) == (1, 2, True)
+
+
+@pytest.mark.parametrize(("marks", "trusted"), [(0, 0), (1, 1), (1, 0)])
+async def test_a_trusted_mark_during_a_look_that_fails_waits_for_no_back_off(
+    database: Database, marks: int, trusted: int
+) -> None:
+    await see(database, paid_order(1))
+    # So often in a row that the shortest wait is a minute and a half.
+    await database.execute("update cuadre.sync set troubles = 30, last_error = 'timeout: x', failing_since = now()")
+    held = await claim(database, order_id(1))
+    await database.execute(
+        "update cuadre.sync set requested = requested + $1, requested_trusted = requested_trusted + $2",
+        marks, trusted,
+    )  # fmt: skip
+    await apply_looks(database, [Look(held, failure=failure_of(Timeout("no answer")))])
+    row = await database.fetchrow(
+        "select due_at - claimed_at as wait, troubles, requested > fetched as owed from cuadre.sync"
+    )
+    assert row is not None
+    assert (row["troubles"], row["owed"]) == (31, True)
+    assert row["wait"] >= timedelta(seconds=1), "however many marks come"
+    assert (row["wait"] < timedelta(minutes=1)) is bool(trusted)
 
 
 async def claim_is_refused_while_held(database: Database) -> None:

@@ -149,6 +149,7 @@ async def test_settling(large: Database) -> None:
         [one["claimed_at"] for one in claims], [None] * count, [0] * count, [0] * count, [None] * count,
         [None] * count, [None] * count, [True] * count, [True] * count, ["applied"] * count, [None] * count,
         [1] * count, ["default"] * count, ["look"] * count, [None] * count, [False] * count,
+        [True] * count,
     )  # fmt: skip
     # Sixteen claims beside sixteen outcomes.
     assert_indexed(plan, "sync_pkey", most_rows=300)

@@ -97,9 +97,9 @@ def _settle(state: State, held: Held, *, served: bool) -> State:
     if state.lease != held.token:
         return state
     state = replace(state, lease=None)
-    if not served:
-        return replace(state, due="retry")
     again = state.requested > held.generation
+    if not served:
+        return replace(state, due="now" if again else "retry")
     return replace(state, fetched=max(state.fetched, held.generation), due="now" if again else "later")
 
 

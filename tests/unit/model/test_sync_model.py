@@ -58,6 +58,16 @@ def test_a_worker_that_lost_its_lease_settles_nothing(states: States) -> None:
                     assert (after.lease, after.due, after.fetched) == (state.lease, state.due, state.fetched)
 
 
+def test_no_mark_waits_because_a_look_that_began_before_it_failed(states: States) -> None:
+    for state, following in states.items():
+        for name, after in following:
+            if name.endswith("fails"):
+                held = state.workers[int(name.split()[1])]
+                assert held is not None
+                if held.token == state.lease and held.generation < state.requested:
+                    assert after.due == "now", state
+
+
 def test_a_row_is_never_forgotten(states: States) -> None:
     """I4: a look is owed in every state, so there is always a way on."""
     for state in states:
@@ -88,9 +98,9 @@ def _comes_to_rest(state: State) -> State:
 
 
 PINNED = {
-    "claim_due_orders": "79ff4d97923b776c",
+    "claim_due_orders": "55b85c81c8fb08bd",
     "mark_order_due": "90c553716ab12a70",
-    "settle_claims": "f2af04724fe29423",
+    "settle_claims": "4951543bda28d49c",
     "record_notifications": "3d8ac3edaf8dd54a",
 }
 

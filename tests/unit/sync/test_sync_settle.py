@@ -21,7 +21,7 @@ from service.mercadopago.errors import (
     UnreadableOrder,
 )
 from service.sync.claims import Claim
-from service.sync.settle import Failure, failure_of, settle_failure, settle_hint, settle_success
+from service.sync.settle import Failure, failure_of, second_look, settle_failure, settle_hint, settle_success
 
 NOW = datetime(2026, 9, 14, 12, tzinfo=UTC)
 
@@ -142,6 +142,32 @@ def test_provider_trouble_leaves_a_quarantine_alone_and_success_ends_it() -> Non
     success = settle_success("unchanged", NOW)
     assert (success.keeps_quarantine, success.quarantine_reason, success.caught_up) == (False, None, True)
     assert (success.attempts, success.troubles, success.failing_since, success.last_error) == (0, 0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("cause", "outcome", "seconds_since_the_mark", "wait"),
+    [
+        ("notification", "unchanged", 0, 60), ("sweep", "older", 59, 1), ("desk", "unchanged", 60, 540),
+        ("look", "unchanged", 61, 539), ("look", "unchanged", 600, None), ("notification", "unchanged", 3600, None),
+        ("notification", "applied", 0, None), ("look", "applied", 60, None), ("operator", "unchanged", 0, None),
+        ("replay", "unchanged", 0, None), ("repair", "unchanged", 0, None),
+    ],
+)  # fmt: skip
+def test_second_looks_are_counted_from_the_mark(
+    cause: str, outcome: str, seconds_since_the_mark: int, wait: int | None
+) -> None:
+    marked_at = NOW - timedelta(seconds=seconds_since_the_mark)
+    at = second_look(claim(cause=cause, marked_at=marked_at), outcome, NOW)
+    assert at == (None if wait is None else NOW + timedelta(seconds=wait))
+    assert settle_success(outcome, None, second_look=at).answers_mark is (wait is None)
+
+
+def test_no_mark_no_second_look_and_the_earlier_of_two_looks_is_the_next() -> None:
+    assert second_look(claim(cause="look"), "unchanged", NOW) is None
+    soon, late = NOW + timedelta(seconds=5), NOW + timedelta(days=7)
+    assert settle_success("unchanged", soon, second_look=late).due_at == soon
+    assert settle_success("unchanged", late, second_look=soon).due_at == soon
+    assert settle_success("unchanged", None).due_at is None
 
 
 @pytest.mark.parametrize(
