@@ -1,23 +1,28 @@
 """Writing one order anew from a fresh answer, through the one write path.
 
 A look at an order whose rows were changed behind our back would find its answer unchanged (the stored hash says so) or
-older (the stored time says so). Both are cleared right before the answer is applied, so that it makes a new version
-with the cause `repair`, and payments, refunds, discrepancies and events follow as ever.
+older (the stored time says so). The hash is cleared and the time set to the answer's right before the answer is
+applied, so that it makes a new version with the cause `repair`, and payments, refunds, discrepancies and events follow
+as ever.
 
 An answer that is older than the stored payload is never written: a replica of the provider's may lag, and what is
-stored would go back in time (invariant I3).
+stored would go back in time (invariant I3). That holds for whatever look comes next, too, should this process end
+between the two commits: the time that is left in the row keeps older answers out.
 """
 
 import asyncio
 import contextlib
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
-from service.audit.compare import is_older
+from service.audit.compare import StoredState, is_older
 from service.audit.fresh import FreshReader
 from service.audit.runs import QUERIES
 from service.audit.stored import read_states
 from service.database.pool import ITEM_FAULT, Database
+from service.mercadopago.reader import ReadOrder
+from service.orders.fence import AHEAD_AT_MOST
 from service.sync.apply import Look, apply_looks, with_failure
 from service.sync.claims import Claim, claim_one, mark_order_due, release
 from service.sync.look import look_at
@@ -55,13 +60,20 @@ async def write_anew(
                 await release(database, [claim])
                 return OLDER_STATE
             if state is not None:
-                await database.execute(QUERIES.clear_for_repair, order_id, claim.claimed_at, state.claimed_at)
+                guards = (claim.claimed_at, state.claimed_at)
+                await database.execute(QUERIES.clear_for_repair, order_id, *guards, _time_for(state, look.read))
         return await _apply(database, look, account_policies(lambda _name: account))
     except BaseException:
         # Interrupted, or the database went away: give it back rather than have it wait for the lease's end.
         with contextlib.suppress(Exception):
             await release(database, [claim])
         raise
+
+
+def _time_for(state: StoredState, answer: ReadOrder) -> datetime | None:
+    """The answer's time, as far as the fence believes it of the row as it is stamped now; None where it has none."""
+    at = answer.snapshot.updated_at
+    return None if at is None else min(at, state.claimed_at + AHEAD_AT_MOST)
 
 
 async def _apply(database: Database, look: Look, policies: AccountPolicies) -> str | None:

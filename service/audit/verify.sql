@@ -145,11 +145,12 @@ limit $2;
 select exists (select from cuadre.sync where order_id = $1);
 
 -- name: clear_for_repair
--- What keeps an answer from being written: the hash that calls it unchanged and the provider time that calls it older.
+-- What keeps an answer from being written: the hash that calls it unchanged is cleared, and the provider time that calls
+-- it older becomes `$4`, the answer's own or a little before it. Answers that are older still stay out.
 -- Guarded by the claim's stamp, `$2`: what a later look wrote stays; and by the stamp that the row was judged with, `$3`.
 -- Should this process end here, the order is due at once, and any look writes it anew.
 with cleared as (
-    update cuadre.orders set payload_hash = ''::bytea, updated_at = null
+    update cuadre.orders set payload_hash = ''::bytea, updated_at = $4
     where order_id = $1 and claimed_at < $2 and claimed_at = $3
     returning order_id
 )

@@ -246,7 +246,7 @@ async def test_what_a_later_look_wrote_stands_against_a_slow_repair(
     states.append((await read_states(database, [order_id(1)]))[order_id(1)])
     before = await everything_stored(database)
     state = states[judged == "after it"]
-    await database.execute(QUERIES.clear_for_repair, order_id(1), repair.claimed_at, state.claimed_at)
+    await database.execute(QUERIES.clear_for_repair, order_id(1), repair.claimed_at, state.claimed_at, None)
     assert await everything_stored(database) == before
     assert await database.fetchval("select cause from cuadre.sync") != "repair"
 
@@ -259,7 +259,7 @@ async def test_a_row_that_was_written_since_it_was_judged_is_not_cleared(databas
     repair = await claim_one(database, order_id(1), lease_seconds=30)
     assert repair is not None
     before = await everything_stored(database)
-    await database.execute(QUERIES.clear_for_repair, order_id(1), repair.claimed_at, judged.claimed_at)
+    await database.execute(QUERIES.clear_for_repair, order_id(1), repair.claimed_at, judged.claimed_at, None)
     assert await everything_stored(database) == before
 
 
@@ -432,6 +432,34 @@ async def test_a_repair_that_was_done_but_not_yet_said_is_still_told(
     result = await verify(database, books, Wish("full", repair=True))
     assert (result.run.verification_id, result.run.drifted, result.run.repaired) == (1, 1, 1)
     assert result.ids == [order_id(1)]
+
+
+@pytest.mark.parametrize("moved_on", [False, True])
+async def test_a_repair_that_ends_between_its_two_commits_lets_no_older_state_in(
+    database: Database, books: Books, monkeypatch: pytest.MonkeyPatch, moved_on: bool
+) -> None:
+    await stored_books(database, books, refunded_order(1, "30.00", seconds=120))
+    await database.execute("update cuadre.orders set total_amount = 1000")
+    if moved_on:
+        later = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+        # Nobody has looked for a week.
+        await database.execute("update cuadre.orders set claimed_at = claimed_at - interval '7 days'")
+        books.put(refunded_order(1, "30.00", "20.00", last_updated_date=later))
+    [now] = books.orders.values()
+
+    async def end(*_: object, **__: object) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patched:
+        patched.setattr("service.audit.repair.apply_looks", end)
+        with pytest.raises(Interrupted):
+            await verify(database, books, Wish("full", repair=True))
+    [lagging] = await see(database, paid_order(1, seconds=60))
+    assert lagging.settlement.outcome == "older"
+    assert await database.fetchval("select refunded_amount from cuadre.orders") == 30
+    [fresh] = await see(database, now)
+    assert fresh.settlement.outcome == "applied"
+    assert (await verify(database, books)).found == []
 
 
 async def test_since_takes_what_was_changed_or_looked_at_since(database: Database, books: Books) -> None:
