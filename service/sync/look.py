@@ -5,6 +5,7 @@ An order that is stored and shown no more is read by its payments (`by_payments`
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from service.database.pool import UNAVAILABLE, Database
@@ -24,7 +25,7 @@ from service.mercadopago.legacy import is_merchant_order_id, is_payment_hint_id
 from service.mercadopago.pacing import AccountGate
 from service.sync.apply import Look
 from service.sync.by_payments import ASKING_SECONDS, NOT_TOLD, last_document, read_by_payments
-from service.sync.claims import Claim
+from service.sync.claims import QUERIES, Claim
 from service.sync.payment_hints import payment_number, payment_told
 from service.sync.settle import LOST_LEASES, NOT_OURS, WORKER_LOST, Failure, failure_of
 
@@ -43,7 +44,8 @@ async def look_at(
 ) -> Look:
     """Fetches one order (of either system), or the payment that a hint names, and tells the account's gate how it went.
 
-    `database` holds the last document of an order that is shown no more; without it such an order is not found. No
+    `database` holds the last document of an order that is shown no more; without it such an order is not found. It
+    also names another order to ask for where one is refused; without it a known order's refusal is the account's. No
     connection is held while the provider is asked.
     """
     if claim.lost_leases >= LOST_LEASES:
@@ -52,9 +54,13 @@ async def look_at(
     try:
         look = await _read(client, account, claim)
     except MercadoPagoError as error:
-        if claim.trust == 0 and _may_be_anothers(claim, error) and await _is_welcome(client, account):
-            gate.order_fault(clock())
-            return Look(claim, failure=NOT_OURS)
+        if _may_be_anothers(claim, error):
+            if claim.trust == 0 and await _is_welcome(client, account):
+                gate.order_fault(clock())
+                return Look(claim, failure=NOT_OURS)
+            if claim.known and await _shows_another(client, account, claim, database):
+                gate.order_fault(clock())
+                return Look(claim, failure=_refused_alone(error), others_succeed=_others_succeed(gate, clock()))
         look = _failed(claim, error, gate, clock())
         if database is not None and isinstance(error, OrderNotFound):
             return await _shown_no_more(client, account, look, gate, clock, database)
@@ -158,8 +164,41 @@ async def _is_welcome(client: MercadoPagoClient, account: Account) -> bool:
     return True
 
 
+async def _shows_another(client: MercadoPagoClient, account: Account, claim: Claim, database: Database | None) -> bool:
+    """Whether the account is shown another order, one that was read well before: then this one alone is refused.
+
+    Every order may be refused to a token that is good, so the token itself is not asked about: that is the account's
+    trouble. So it is where nothing was read yet. Not paced by the gate: an order that is refused is tried seldom.
+    """
+    if database is None:
+        return False
+    is_legacy = is_merchant_order_id(claim.order_id) or is_payment_hint_id(claim.order_id)
+    try:
+        witness = await database.fetchval(QUERIES.read_witness, account.name, claim.order_id, is_legacy)
+        if witness is None:
+            return False
+        await client.get_any(account, witness)
+    except OrderNotFound:
+        # Looked for and no longer shown: the token was taken.
+        return True
+    except MercadoPagoError:
+        return False
+    except UNAVAILABLE:
+        return False
+    return True
+
+
+def _refused_alone(error: MercadoPagoError) -> Failure:
+    failure = failure_of(error)
+    return replace(failure, message=f"{failure.message} (this order alone: the account's others are shown)")
+
+
+def _others_succeed(gate: AccountGate, now: float) -> bool:
+    return gate.well_since is not None and now - gate.well_since >= OTHERS_SUCCEED_SECONDS
+
+
 def _failed(claim: Claim, error: MercadoPagoError, gate: AccountGate, now: float) -> Look:
-    others_succeed = gate.well_since is not None and now - gate.well_since >= OTHERS_SUCCEED_SECONDS
+    others_succeed = _others_succeed(gate, now)
     if isinstance(error, AccountRefused):
         gate.refused(now)
     elif isinstance(error, ProviderTrouble):

@@ -184,6 +184,21 @@ update cuadre.sync as s set
 from locked
 where s.order_id = locked.order_id;
 
+-- name: read_witness
+-- An order of the account that was read well, of the same system as `$2` (`$3`: the legacy one): where it is shown still
+-- and `$2` is refused, the token is good. Among the fifty that are looked at next, so that few rows are read.
+select order_id
+from (
+    select order_id, trust, last_error, due_at
+    from cuadre.sync
+    where account = $1 and (trust > 0) = true and asked = false and due_at is not null
+    order by due_at
+    limit 50
+) as nearest
+where trust = 2 and last_error is null and order_id <> $2 and (order_id like 'MO%') = $3
+order by due_at
+limit 1;
+
 -- name: lock_keys
 -- Serialises everything that touches these orders and references, in one global order (the keys come sorted).
 -- Advisory, so that intake, which only touches `sync`, never waits for an apply. Tells the time after the last lock was

@@ -102,6 +102,11 @@ async def test_claiming_nothing_is_cheap(large: Database) -> None:
     assert_indexed(plan, "sync_due", most_rows=10)
 
 
+async def test_finding_an_order_that_was_read_well(large: Database) -> None:
+    plan = await plan_of(large, QUERIES.read_witness, "default", IDS[0], True)
+    assert_indexed(plan, "sync_due", most_rows=100)
+
+
 async def test_counting_what_is_due(large: Database) -> None:
     plan = await plan_of(large, QUERIES.read_due_gauges, ["default"])
     assert_indexed(plan, "sync_due", most_rows=10)
