@@ -5,8 +5,9 @@ beside it.
 """
 
 import asyncio
+import math
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from random import random
 from typing import Final, TypeVar
@@ -30,6 +31,10 @@ class NotAsked(Exception):  # noqa: N818 - says what became of a question, not t
     """The account as a whole cannot be asked; `str()` is one line that says why."""
 
 
+class Refused(NotAsked):
+    """The account's token was refused, and nothing was answered since: nobody knows of its orders yet."""
+
+
 class NoAnswer(Exception):  # noqa: N818 - as above
     """The provider did not answer for this order; `str()` is one line, `status` the HTTP status or 0."""
 
@@ -45,8 +50,10 @@ class ProviderAway(Exception):  # noqa: N818 - as above
 class FreshReader:
     """Reads orders and payments within `share` of each account's rate.
 
-    A call that fails by nobody's fault is tried `ATTEMPTS` times. Where an account's breaker stays open for
-    `patience_seconds`, the whole work is given up: it can be gone on with later.
+    A call that fails by nobody's fault is tried `ATTEMPTS` times, and so is one that is refused: one refusal among
+    answers is no reason to ask for nothing more. While an account's gate is shut its probes are waited for. Where it
+    stays shut for `patience_seconds`, the whole work is given up: it can be gone on with later. Where the token is
+    refused that long, or has never been accepted, the account alone is given up (`Refused`).
     """
 
     def __init__(
@@ -67,7 +74,11 @@ class FreshReader:
             for name, account in self._accounts.items()
         }
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._heard_at = dict.fromkeys(self._accounts, clock())
+        self._heard: set[str] = set()
+        # Since when an account's calls fail with no answer in between.
+        self._silent_since: dict[str, float] = {}
+        self._refusals: dict[str, str] = {}
+        self._under_way: Counter[str] = Counter()
 
     def account(self, name: str) -> Account:
         """The account of that name. Raises `NotAsked` where none is configured."""
@@ -77,7 +88,7 @@ class FreshReader:
         return account
 
     async def order(self, account_name: str, order_id: str) -> ReadOrder:
-        """The order as the provider has it now. Raises `NotAsked`, `NoAnswer`, `ProviderAway`."""
+        """The order as the provider has it now. Raises `NotAsked` (`Refused`), `NoAnswer`, `ProviderAway`."""
         account = self.account(account_name)
         fetched = await self._ask(account, lambda: self.client.get_any(account, order_id))
         return fetched.read
@@ -90,57 +101,103 @@ class FreshReader:
     async def turn(self, account: Account) -> AccountGate:
         """Waits until one call may start, and counts it as started: its outcome must be told to the gate.
 
-        Raises `NotAsked` where the token was refused, `ProviderAway` where patience ends.
+        Raises where patience ends: `Refused` where the token is refused, else `ProviderAway`.
         """
         gate = self._gates[account.name]
         async with self._turns[account.name]:
             while True:
                 now = self.clock()
-                paused = gate.paused(now)
-                if paused == "refused":
-                    raise NotAsked(f"the access_token of account {account.name} was refused")
                 if gate.room(now).known > 0:
                     gate.take(now, known=1)
                     return gate
-                if paused is not None and now - self._heard_at[account.name] > self._patience_seconds:
-                    raise ProviderAway(
-                        f"Mercado Pago did not answer for account {account.name} for "
-                        f"{self._patience_seconds:.0f} s; the same command goes on from here when it does"
-                    )
+                self._be_patient(account, gate, now)
                 rest = gate.next_change(now) or 0.0
                 await asyncio.sleep(min(max(rest, 0.001), _LONGEST_REST_SECONDS))
 
+    def _be_patient(self, account: Account, gate: AccountGate, now: float) -> None:
+        """Raises where nothing was answered for too long."""
+        paused = gate.paused(now)
+        if paused is None:
+            return
+        since = self._silent_since.setdefault(account.name, now)
+        if gate.last_success is not None and gate.last_success > since:
+            since = self._silent_since[account.name] = now
+        at_an_end = now - since > self._patience_seconds
+        if paused == "refused":
+            # A token that was never accepted is as good as wrong, unless an answer may still come.
+            never = account.name not in self._heard and not self._under_way[account.name]
+            if at_an_end or never:
+                raise self._refused(account)
+        elif at_an_end:
+            raise ProviderAway(
+                f"Mercado Pago did not answer for account {account.name} for "
+                f"{self._patience_seconds:.0f} s; the same command goes on from here when it does"
+            )
+
     async def _ask(self, account: Account, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
         trouble: MercadoPagoError | None = None
+        first_refused_at = math.inf
         for attempt in range(ATTEMPTS):
-            if attempt:
+            if isinstance(trouble, ProviderTrouble):
                 jitter = random()  # noqa: S311 - jitter is no cryptography
                 await asyncio.sleep(backoff_seconds(attempt, BACKOFF_BASE_SECONDS, BACKOFF_CAP_SECONDS, jitter))
             gate = await self.turn(account)
+            self._under_way[account.name] += 1
             try:
                 answer = await call()
             except ProviderTrouble as error:
                 gate.trouble(self.clock(), error)
                 trouble = error
             except AccountRefused as error:
-                gate.refused(self.clock())
-                raise NotAsked(f"account {account.name} is refused, {error}") from None
+                now = self.clock()
+                gate.refused(now)
+                self._silent_since.setdefault(account.name, now)
+                self._refusals[account.name] = str(error)
+                first_refused_at = min(first_refused_at, now)
+                trouble = error
             except OrderFault as error:
-                self._heard(account, gate.order_fault)
+                self._hear(account, gate.order_fault)
                 raise NoAnswer(f"{error.outcome}: {error}", error.status) from None
             except BaseException:
                 gate.abandoned(self.clock())
                 raise
             else:
-                self._heard(account, gate.succeeded)
+                self._hear(account, gate.succeeded)
                 return answer
+            finally:
+                self._under_way[account.name] -= 1
         assert trouble is not None
+        if isinstance(trouble, AccountRefused):
+            nothing_since = self._silent_since.get(account.name, math.inf) <= first_refused_at
+            if nothing_since and not await self._is_welcome(account, trouble, gate):
+                raise self._refused(account)
         raise NoAnswer(f"{trouble.outcome}: {trouble}", trouble.status)
 
-    def _heard(self, account: Account, tell: Callable[[float], None]) -> None:
-        now = self.clock()
-        tell(now)
-        self._heard_at[account.name] = now
+    async def _is_welcome(self, account: Account, refusal: AccountRefused, gate: AccountGate) -> bool:
+        """Whether a token that was accepted before still is, so that the refusal is about one order alone."""
+        if refusal.status != 403 or account.name not in self._heard:
+            return False
+        gate.take(self.clock(), known=1)
+        try:
+            await self.client.who_am_i(account)
+        except MercadoPagoError:
+            gate.abandoned(self.clock())
+            return False
+        except BaseException:
+            gate.abandoned(self.clock())
+            raise
+        # Patience is not renewed: should the next order be refused, too, it is the account.
+        gate.order_fault(self.clock())
+        return True
+
+    def _refused(self, account: Account) -> Refused:
+        said = self._refusals.get(account.name)
+        return Refused(f"the access_token of account {account.name} was refused" + (f": {said}" if said else ""))
+
+    def _hear(self, account: Account, tell: Callable[[float], None]) -> None:
+        tell(self.clock())
+        self._heard.add(account.name)
+        self._silent_since.pop(account.name, None)
 
 
 async def map_bounded(

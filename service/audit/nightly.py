@@ -5,6 +5,7 @@ drift that nobody asked for is something for a person to see.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from typing import Final
 import structlog
 
 from service.audit.fresh import FreshReader, ProviderAway
-from service.audit.runs import QUERIES, Run, TakenOver, Wish, begin
+from service.audit.runs import PSEUDO_FIELDS, QUERIES, Run, TakenOver, Wish, begin
 from service.audit.verify import Verification
 from service.database.leases import resign, try_lead
 from service.database.pool import UNAVAILABLE, Database
@@ -33,6 +34,10 @@ AT_ALL_EVENTS_AFTER: Final = timedelta(hours=27)
 SHARE: Final = 0.1
 MOST_PER_SECOND: Final = 20.0
 AT_ONCE: Final = 2
+# After one that was broken off: it costs reads, and what broke it off (a token, the provider) takes a while to mend.
+AGAIN_AFTER_SECONDS: Final = 3600.0
+# The drift gauge counts no further.
+MOST_DRIFTED: Final = 10_000
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +69,7 @@ class NightlyVerification:
         self._accounts = accounts
         self._sample = sample
         self._on_committed = on_committed
+        self._not_before = -math.inf
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -85,6 +91,8 @@ class NightlyVerification:
         """Compares the sample where that is owed and nobody else leads; None where not, or where it was broken off."""
         if self._sample <= 0 or not await try_lead(self._database, LEADER, self._holder, LEASE_SECONDS):
             return None
+        if asyncio.get_running_loop().time() < self._not_before:
+            return None
         row = await self._database.fetchrow(QUERIES.read_last_nightly)
         assert row is not None  # an aggregate has a row
         if row["last_at"] is None or not is_due(row["last_at"], row["now"]):
@@ -95,6 +103,7 @@ class NightlyVerification:
             run = await Verification(self._database, reader, at_once=AT_ONCE).carry_out(run)
         except (ProviderAway, TakenOver) as error:
             log.warning("verification_broken_off", verification_id=run.verification_id, reason=str(error))
+            self._not_before = asyncio.get_running_loop().time() + AGAIN_AFTER_SECONDS
             return None
         self._on_committed()
         say = log.warning if run.drifted else log.info
@@ -106,6 +115,7 @@ class NightlyVerification:
             equal=run.equal,
             drifted=run.drifted,
             unanswered=run.unanswered,
+            unprovable=run.unprovable,
             **(advice if run.drifted else {}),
         )
         return run
@@ -116,10 +126,12 @@ def _slowed(account: Account) -> Account:
 
 
 async def refresh_gauges(database: Database) -> None:
-    """How the last finished comparison came out, and by account how many notifications fail their signature."""
-    row = await database.fetchrow(QUERIES.read_verify_gauges)
-    metrics.verify_finished_timestamp_seconds.set(row["finished"] if row else 0)
-    metrics.verify_drifted_orders.set(row["drifted"] if row else 0)
+    """What comparisons found and when they finished, and by account how many notifications fail their signature."""
+    row = await database.fetchrow(QUERIES.read_finished)
+    assert row is not None  # it is made of sums
+    metrics.verify_finished_timestamp_seconds.set(row["finished"] or 0)
+    metrics.verify_unanswered_orders.set(row["unanswered"] or 0)
+    metrics.verify_drifted_orders.set(len(await database.fetch(QUERIES.open_drifts, PSEUDO_FIELDS, MOST_DRIFTED)))
     metrics.unverified_share.clear()
     for share in await database.fetch(QUERIES.read_unverified_share):
         metrics.unverified_share.labels(share["account"]).set(share["share"])

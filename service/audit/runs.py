@@ -4,6 +4,7 @@ A page's findings and the cursor move in one commit, and only from where this pr
 that go on with one run, the first to commit a page keeps it and the other ends.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from asyncpg import Record
 
-from service.audit.compare import Drift, Kind
+from service.audit.compare import Drift
 from service.database.pool import Database
 from service.database.queries import load
 
@@ -22,13 +23,18 @@ if TYPE_CHECKING:
 QUERIES = load(Path(__file__).with_name("verify.sql"))
 
 RunKind = Literal["full", "since", "sample", "nightly"]
-Outcome = Literal["equal", "drift", "stale", "unanswered", "not_asked"]
-FoundKind = Literal["drift", "stale", "unanswered"]
+Outcome = Literal["equal", "drift", "stale", "unanswered", "unprovable", "not_asked", "refused"]
+FoundKind = Literal["drift", "stale", "unanswered", "unprovable"]
 
 RESUME_HOURS: Final = 24
-# What stands in `drifts.field` for an order that was not compared, and for `updated_at` of one that is stale.
+# What stands in `drifts.field` for an order that was not compared (not answered for, or not to be proved any more), for
+# one that is equal though an earlier run found it to differ, and for `updated_at` of one that is stale.
 UNANSWERED: Final = "unanswered"
+UNPROVABLE: Final = "unprovable"
+EQUAL: Final = "equal"
 STALE: Final = "stale"
+PSEUDO_FIELDS: Final = (UNANSWERED, UNPROVABLE, EQUAL)
+"""What in `drifts.field` is no difference."""
 
 
 class TakenOver(Exception):  # noqa: N818 - says what became of the run, not that something broke
@@ -48,7 +54,11 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A row of `verifications`. `checked` is `equal` + `drifted` + `unanswered`; `repaired` are among the `drifted`."""
+    """A row of `verifications`. `checked` is `equal` + `drifted` + `unanswered` + `unprovable`.
+
+    `repaired` are among the `drifted`. An order that was found to differ before the run was interrupted is `drifted`,
+    whatever becomes of it when the run is gone on with.
+    """
 
     verification_id: int
     kind: RunKind
@@ -67,6 +77,11 @@ class Run:
     unanswered: int
 
     @property
+    def unprovable(self) -> int:
+        """Orders that GET is documented for no more, is not answered for, and that hold no money to ask for instead."""
+        return self.checked - self.equal - self.drifted - self.unanswered
+
+    @property
     def by_chance(self) -> bool:
         """Whether the orders are drawn, so that no cursor says which are left."""
         return self.kind in {"sample", "nightly"}
@@ -76,7 +91,9 @@ class Run:
 class Verdict:
     """How one order came out.
 
-    `not_asked`: its account as a whole could not be asked. `reason` says why it was not compared, or not repaired.
+    `not_asked`: its account is not configured; `refused`: its account's token is, so the run cannot end.
+    `unprovable`: nobody can tell any more, and no money is in it. `reason` says why it was not compared, or not
+    repaired.
     `by_payments`: GET answers for it no more, so its payments in the Payments API were compared.
     """
 
@@ -91,7 +108,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class FoundOrder:
-    """An order that a run did not find equal. Of an `unanswered` one the only drift says why, as `provider`."""
+    """An order that a run did not find equal.
+
+    Of an `unanswered` or `unprovable` one the only drift says why, as `provider`.
+    """
 
     order_id: str
     account: str
@@ -116,21 +136,33 @@ async def begin(database: Database, wish: Wish, *, restart: bool = False) -> Run
     return _run(row)
 
 
-async def commit_page(database: Database, run: Run, ids: Sequence[str], verdicts: Sequence[Verdict]) -> Run:
-    """Findings, cursor and sums of a page, in one commit. Raises `TakenOver`."""
-    silent = sum(verdict.outcome in {"unanswered", "not_asked"} for verdict in verdicts)
+async def commit_page(database: Database, run: Run, verdicts: Sequence[Verdict], *, cursor: str) -> Run:
+    """Findings, cursor and sums of a page, in one commit. `cursor` is its last order. Raises `TakenOver`."""
+    equal = [one for one in verdicts if one.outcome == "equal"]
     # In a run that repairs, an equal order may have been mended by a process that ended before it could say so.
     mended = [one.order_id for one in verdicts if one.repaired or (run.repair and one.outcome == "equal")]
-    cursor = run.cursor if run.by_chance else ids[-1]
     async with database.transaction() as connection:
+        ids = [one.order_id for one in verdicts]
+        rows = await connection.fetch(QUERIES.found_before, run.verification_id, ids, PSEUDO_FIELDS)
+        before = {row["order_id"] for row in rows}
+        counted = Counter(one.outcome for one in verdicts if one.order_id not in before and not one.drifts)
         moved = await connection.fetchval(
-            QUERIES.advance_verification, run.verification_id, run.cursor, run.checked, cursor, len(ids), silent
+            QUERIES.advance_verification,
+            run.verification_id,
+            run.cursor,
+            run.checked,
+            run.cursor if run.by_chance else cursor,
+            counted.total(),
+            counted["equal"],
+            counted["unanswered"] + counted["not_asked"],
         )
         if moved is None:
             raise TakenOver
-        await keep(connection, run, verdicts)
+        await keep(connection, run, [one for one in verdicts if one.drifts or one.order_id not in before])
         await connection.execute(QUERIES.mark_repaired, run.verification_id, mended)
-        row = await connection.fetchrow(QUERIES.count_drifts, run.verification_id, UNANSWERED)
+        same = ([one.order_id for one in equal], [one.account for one in equal])
+        await connection.execute(QUERIES.note_equal, run.verification_id, *same, EQUAL, PSEUDO_FIELDS)
+        row = await connection.fetchrow(QUERIES.count_drifts, run.verification_id, PSEUDO_FIELDS)
     assert row is not None  # the run was there a statement ago
     return _run(row)
 
@@ -153,7 +185,7 @@ async def finish(database: Database, run: Run) -> Run:
 
 async def read_found(database: Database, verification_id: int, *, at_most_rows: int) -> tuple[list[FoundOrder], bool]:
     """What a run found, by order id, and whether there is more than `at_most_rows` fields of it."""
-    rows = await database.fetch(QUERIES.read_drifts, verification_id, at_most_rows + 1)
+    rows = await database.fetch(QUERIES.read_drifts, verification_id, at_most_rows + 1, EQUAL)
     by_order: dict[str, list[Record]] = {}
     for row in rows[:at_most_rows]:
         by_order.setdefault(row["order_id"], []).append(row)
@@ -162,12 +194,16 @@ async def read_found(database: Database, verification_id: int, *, at_most_rows: 
 
 def _found_order(rows: Sequence[Record]) -> FoundOrder:
     """One order of a run from its rows in `drifts` (at least one)."""
+    # An order may be drawn twice in a run that was interrupted: what was found to differ stands.
+    rows = [row for row in rows if row["field"] not in PSEUDO_FIELDS] or rows[:1]
     fields = {row["field"] for row in rows}
-    kind: Kind | Literal["unanswered"] = "stale" if STALE in fields else "drift"
+    kind: FoundKind = "stale" if STALE in fields else "drift"
+    if rows[0]["field"] in PSEUDO_FIELDS:
+        kind = rows[0]["field"]
     return FoundOrder(
         order_id=rows[0]["order_id"],
         account=rows[0]["account"],
-        kind=UNANSWERED if UNANSWERED in fields else kind,
+        kind=kind,
         drifts=tuple(
             Drift("updated_at" if row["field"] == STALE else row["field"], row["stored"], row["provider"])
             for row in rows
@@ -179,8 +215,8 @@ def _found_order(rows: Sequence[Record]) -> FoundOrder:
 
 def _rows(verdict: Verdict) -> list[tuple[str, str | None, str | None]]:
     """The verdict as field, stored, provider: what `_found_order` reads again."""
-    if verdict.outcome == "unanswered":
-        return [(UNANSWERED, None, verdict.reason)]
+    if verdict.outcome in {UNANSWERED, UNPROVABLE}:
+        return [(verdict.outcome, None, verdict.reason)]
     stale = verdict.outcome == "stale"
     return [
         (STALE if stale and drift.field == "updated_at" else drift.field, drift.stored, drift.provider)

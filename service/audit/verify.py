@@ -21,9 +21,9 @@ from service.audit.compare import (
     contradictions,
     is_older,
 )
-from service.audit.fresh import FreshReader, NoAnswer, NotAsked, map_bounded
+from service.audit.fresh import FreshReader, NoAnswer, NotAsked, ProviderAway, Refused, map_bounded
 from service.audit.repair import OLDER_STATE, write_anew
-from service.audit.runs import QUERIES, Run, Verdict, commit_page, finish, keep
+from service.audit.runs import PSEUDO_FIELDS, QUERIES, Outcome, Run, Verdict, commit_page, finish, keep
 from service.audit.stored import read_states
 from service.database.pool import Database
 from service.mercadopago.reader import ReadOrder
@@ -75,17 +75,29 @@ class Verification:
     async def carry_out(self, run: Run) -> Run:
         """Compares what is left of the run, and ends it.
 
-        Raises `TakenOver`, `ProviderAway`, and what the database raises: the run then stays where it is.
+        Raises `TakenOver`, `ProviderAway`, and what the database raises: the run then stays where it is. Where the
+        token of an account is refused it stays before that account's orders: the others are compared all the same,
+        and what is found is kept, but none of them counts as done.
         """
         pages = self._drawn(run) if run.by_chance else self._in_order(run)
+        refused: dict[str, str] = {}
         async for ids in pages:
             states = (await read_states(self._database, ids)).values()
             verdicts = await map_bounded(partial(self._verdict, run), states, self._at_once)
-            run = await commit_page(self._database, run, ids, verdicts)
+            refused |= {one.account: str(one.reason) for one in verdicts if one.outcome == "refused"}
+            if refused:
+                await keep(self._database, run, [one for one in verdicts if one.drifts])
+            else:
+                run = await commit_page(self._database, run, verdicts, cursor=ids[-1])
             self._remark(verdicts)
             if any(verdict.repaired for verdict in verdicts):
                 await number_events(self._database)
             self._on_checked(len(ids))
+        if refused:
+            raise ProviderAway(
+                f"not finished: {'; '.join(sorted(refused.values()))}. See: cuadre doctor; the same command goes on "
+                "from here when the token is accepted, --account compares one account alone"
+            )
         return await finish(self._database, run)
 
     async def _in_order(self, run: Run) -> AsyncIterator[list[str]]:
@@ -98,11 +110,19 @@ class Verification:
             yield ids
 
     async def _drawn(self, run: Run) -> AsyncIterator[list[str]]:
-        """What is left of a sample is drawn anew: an order may then be compared twice in a run, never in one call."""
+        """What is left of a sample is drawn anew: an order may then be compared twice in a run, never in one call.
+
+        The nightly one takes in what earlier runs found to differ, up to half of it: so its drift ends once it is gone.
+        """
         left = run.to_check - run.checked
-        rows = await self._database.fetch(QUERIES.sample_orders, left, run.account, run.since) if left > 0 else []
-        for first in range(0, len(rows), self._page):
-            yield [row["order_id"] for row in rows[first : first + self._page]]
+        if left <= 0:
+            return
+        rows = await self._database.fetch(QUERIES.sample_orders, left, run.account, run.since)
+        if run.kind == "nightly":
+            rows = [*await self._database.fetch(QUERIES.open_drifts, PSEUDO_FIELDS, (left + 1) // 2), *rows]
+        ids = list(dict.fromkeys(row["order_id"] for row in rows))[:left]
+        for first in range(0, len(ids), self._page):
+            yield ids[first : first + self._page]
 
     async def _verdict(self, run: Run, state: StoredState) -> Verdict:
         order_id, account = state.order_id, state.account
@@ -117,7 +137,7 @@ class Verification:
             await keep(self._database, run, [found])
             return await self._repaired(found)
         except NotAsked as error:
-            return Verdict(order_id, account, "not_asked", reason=str(error))
+            return _not_asked(state, error)
         except NoAnswer as error:
             if error.status == 404 and _is_beyond_documented_age(state):
                 return await self._by_payments(state, error)
@@ -187,7 +207,7 @@ class Verification:
                 drifts += compare_payment(payment, document)
         except NotAsked as error:
             if not drifts:
-                return Verdict(order_id, account, "not_asked", reason=str(error))
+                return _not_asked(state, error)
             silent = str(error)
         except NoAnswer as error:
             silent = f"its payment: {error}"
@@ -217,6 +237,11 @@ def _judged(state: StoredState, read: ReadOrder, difference: Difference) -> Diff
     if not own:
         raise NoAnswer(OLDER_STATE)
     return Difference("drift", own)
+
+
+def _not_asked(state: StoredState, error: NotAsked) -> Verdict:
+    outcome: Outcome = "refused" if isinstance(error, Refused) else "not_asked"
+    return Verdict(state.order_id, state.account, outcome, reason=str(error))
 
 
 def _is_beyond_documented_age(state: StoredState) -> bool:

@@ -81,10 +81,17 @@ select * from cuadre.cash_outs where order_id = any($1::text[]);
 
 -- name: advance_verification
 -- A page is done: the run moves on from where this process read it. No row: another process goes on with the run.
+-- What was found to differ counts with the drifts.
 update cuadre.verifications set
-    cursor = $4, checked = checked + $5, unanswered = unanswered + $6, moved_at = clock_timestamp()
+    cursor = $4, checked = checked + $5, equal = equal + $6, unanswered = unanswered + $7, moved_at = clock_timestamp()
 where verification_id = $1 and cursor = $2 and checked = $3 and finished_at is null
 returning verification_id;
+
+-- name: found_before
+-- Which of these orders this run has found to differ already. `$3` are the fields that are no difference.
+select distinct order_id
+from cuadre.drifts
+where verification_id = $1 and order_id = any($2::text[]) and field <> all($3::text[]);
 
 -- name: keep_drifts
 -- What was found, one row a field; found again after an interruption it stays one row.
@@ -106,16 +113,33 @@ from (
 ) as mended
 where d.verification_id = $1 and d.order_id = mended.order_id and d.field = mended.field;
 
+-- name: note_equal
+-- Of these orders, those that an earlier comparison found to differ: that they are equal now ends their drift. `$4` is
+-- the field that says so, `$5` are the fields that are no difference.
+insert into cuadre.drifts as mark (verification_id, order_id, account, field, found_at)
+select $1, o.order_id, o.account, $4, clock_timestamp()
+from unnest($2::text[], $3::text[]) as o(order_id, account)
+where exists (
+    select from cuadre.drifts as d
+    where d.order_id = o.order_id and d.verification_id <> $1 and d.field <> all($5::text[]) and d.repaired_at is null
+      and not exists (
+          select from cuadre.drifts as later
+          where later.order_id = d.order_id and later.field = $4 and later.found_at > d.found_at
+      )
+)
+order by o.order_id
+on conflict (order_id, verification_id, field) do update set found_at = excluded.found_at;
+
 -- name: count_drifts
--- The run's sums, from what it found. `$2` is the name of the field that stands for no answer.
+-- The run's sums, from what it found. `$2` are the fields that are no difference.
 update cuadre.verifications as v set
-    drifted = found.drifted, repaired = found.repaired, equal = v.checked - v.unanswered - found.drifted
+    checked = v.checked + found.drifted - v.drifted, drifted = found.drifted, repaired = found.repaired
 from (
     select count(*) as drifted, count(*) filter (where mended) as repaired
     from (
         select order_id, bool_and(repaired_at is not null) as mended
         from cuadre.drifts
-        where verification_id = $1 and field <> $2
+        where verification_id = $1 and field <> all($2::text[])
         group by order_id
     ) as by_order
 ) as found
@@ -133,10 +157,10 @@ returning
     drifted, repaired, unanswered;
 
 -- name: read_drifts
--- What a run found, by order.
+-- What a run found, by order. `$3` is the field that says that an order is equal.
 select order_id, account, field, stored, provider, found_at, repaired_at
 from cuadre.drifts
-where verification_id = $1
+where verification_id = $1 and field <> $3
 order by order_id, field
 limit $2;
 
@@ -165,13 +189,38 @@ select now() as now, greatest(
     (select min(applied_at) from cuadre.schema_migrations)
 ) as last_at;
 
--- name: read_verify_gauges
--- How the last finished comparison came out.
-select extract(epoch from finished_at)::double precision as finished, drifted - repaired as drifted
-from cuadre.verifications
-where finished_at is not null
-order by verification_id desc
-limit 1;
+-- name: open_drifts
+-- Orders that a run of the last 30 days found to differ, and that no run has found equal or repaired since. `$1` are the
+-- fields that are no difference.
+select distinct d.order_id
+from cuadre.verifications as v
+join cuadre.drifts as d on d.verification_id = v.verification_id
+where v.moved_at > now() - interval '30 days'
+  and d.field <> all($1::text[])
+  and d.repaired_at is null
+  and not exists (
+      select from cuadre.drifts as later
+      where later.order_id = d.order_id
+        and (later.field = 'equal' and later.found_at > d.found_at or later.repaired_at > d.found_at)
+  )
+order by d.order_id
+limit $2;
+
+-- name: read_finished
+-- When a comparison of all accounts last finished, nightly or full, that at least half of its orders were answered in;
+-- before the first, when the first nightly one began, so that one that never ends is seen. And how many orders the last
+-- one that finished was not answered for.
+with finished as (
+    select verification_id, finished_at, checked, unanswered
+    from cuadre.verifications
+    where kind in ('full', 'nightly') and account is null and finished_at is not null
+)
+select
+    extract(epoch from coalesce(
+        (select max(finished_at) from finished where 2 * unanswered <= checked),
+        (select min(started_at) from cuadre.verifications where kind = 'nightly')
+    ))::double precision as finished,
+    (select unanswered from finished order by finished_at desc limit 1) as unanswered;
 
 -- name: read_unverified_share
 -- By account: the share of the last hour's order notifications whose signature did not match, of those whose signature
@@ -192,7 +241,7 @@ group by account;
 -- One page of comparisons, latest first.
 select
     verification_id, kind, account, repair, since, started_at, moved_at, finished_at, to_check, checked, equal, drifted,
-    repaired, unanswered
+    repaired, unanswered, checked - equal - drifted - unanswered as unprovable
 from cuadre.verifications
 where true
     and kind = :kind  -- if kind

@@ -154,11 +154,18 @@ completeness_blocked = Gauge(
 )
 verify_finished_timestamp_seconds = Gauge(
     "cuadre_verify_finished_timestamp_seconds",
-    "When the last comparison with the provider finished, as Unix time.",
+    "When the last full or nightly comparison finished (before the first: when it began), as Unix time.",
     registry=None,
 )
 verify_drifted_orders = Gauge(
-    "cuadre_verify_drifted_orders", "Orders that the last comparison found different and unrepaired.", registry=None
+    "cuadre_verify_drifted_orders",
+    "Orders that a comparison of the last 30 days found different, not found equal or repaired since.",
+    registry=None,
+)
+verify_unanswered_orders = Gauge(
+    "cuadre_verify_unanswered_orders",
+    "Orders that the last full or nightly comparison was not answered for.",
+    registry=None,
 )
 looks_next_day = Gauge("cuadre_looks_next_day", "Looks at stored orders that fall due within a day.", registry=None)
 unverified_share = Gauge(
@@ -175,6 +182,7 @@ DATABASE_GAUGES = (
     completeness_blocked,
     verify_finished_timestamp_seconds,
     verify_drifted_orders,
+    verify_unanswered_orders,
     looks_next_day,
     unverified_share,
     orders_due,

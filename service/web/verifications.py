@@ -22,7 +22,8 @@ MAX_FIELDS = 10_000
 class Verification(Document):
     """One comparison of stored orders with the provider; `finished_at` is null while it runs or lies interrupted.
 
-    `checked` is `equal` + `drifted` + `unanswered`; those repaired are among the drifted ones.
+    `checked` is `equal` + `drifted` + `unanswered` + `unprovable`; those repaired are among the drifted ones.
+    `unprovable`: too old to be answered for, and no money is in it.
     """
 
     verification_id: int
@@ -39,6 +40,7 @@ class Verification(Document):
     drifted: int
     repaired: int
     unanswered: int
+    unprovable: int
 
 
 class DriftedField(Document):
@@ -53,11 +55,12 @@ class DriftedOrder(Document):
     """An order that was not found equal.
 
     `stale`: the provider moved on since our look. `drift`: anything else. `unanswered`: not compared, for `reason`.
+    `unprovable`: too old to be answered for, and no money is in it.
     """
 
     order_id: str
     account: str
-    kind: Literal["drift", "stale", "unanswered"]
+    kind: Literal["drift", "stale", "unanswered", "unprovable"]
     found_at: Instant
     repaired_at: Instant | None
     reason: str | None
@@ -130,7 +133,7 @@ async def show_verification(request: web.Request, asked: NoParameters) -> web.Re
 
 
 def _order(found: FoundOrder) -> DriftedOrder:
-    silent = found.kind == "unanswered"
+    silent = found.kind in {"unanswered", "unprovable"}
     return DriftedOrder(
         order_id=found.order_id,
         account=found.account,

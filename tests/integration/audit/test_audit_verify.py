@@ -16,7 +16,6 @@ from service.audit.repair import write_anew
 from service.audit.runs import QUERIES, TakenOver, Wish, begin
 from service.audit.stored import read_states
 from service.database.pool import Database
-from service.mercadopago.account import Account
 from service.mercadopago.client import MercadoPagoClient
 from service.mercadopago.reader import read_order
 from service.sync.claims import claim_one
@@ -329,20 +328,6 @@ async def test_an_order_checked_by_its_payments_is_held_against_its_own_payload_
     assert {one.kind for one in result.found} == {"drift"}
 
 
-async def test_a_refused_token_is_asked_with_once_and_other_accounts_go_on(database: Database, books: Books) -> None:
-    other = Account("south", access_token="APP_USR-another-token", rate_per_second=1000.0)
-    first, second = [paid_order(number) for number in range(20)], [paid_order(number) for number in range(20, 30)]
-    books.put(*first, *second)
-    await store(database, first)
-    await store(database, second, account="south")
-    refused = {body["id"] for body in first}
-    books.mishap = lambda asked, nth: web.Response(status=401) if asked in refused else None
-    result = await verify(database, books, accounts=[ACCOUNT, other], at_once=1)
-    assert (result.run.equal, result.run.unanswered, result.found) == (10, 20, [])
-    assert sum(result.verification.remarks.not_asked.values()) == 20
-    assert sum(books.calls[asked] for asked in refused) == 1
-
-
 async def test_an_account_that_is_not_configured_is_said(database: Database, books: Books) -> None:
     books.put(paid_order(1))
     await store(database, [paid_order(1)], account="gone")
@@ -422,7 +407,7 @@ async def test_a_repair_that_was_done_but_not_yet_said_is_still_told(
     await stored_books(database, books, *(rich_order(number) for number in range(3)))
     await tamper(database, [1])
 
-    async def end(*_: object) -> None:
+    async def end(*_: object, **__: object) -> None:
         raise Interrupted
 
     with monkeypatch.context() as patched:

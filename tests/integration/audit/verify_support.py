@@ -51,6 +51,10 @@ class Books:
         return web.Response(text=json.dumps(body), content_type="application/json")
 
 
+async def whose_token(_request: web.Request) -> web.Response:
+    return web.json_response({"id": 2100457788, "nickname": "SHOP", "site_id": "MLA"})
+
+
 @asynccontextmanager
 async def provider_books() -> AsyncIterator[Books]:
     """Serves until the block ends."""
@@ -58,6 +62,7 @@ async def provider_books() -> AsyncIterator[Books]:
     app = web.Application()
     app.router.add_get("/v1/orders/{id}", books.answer)
     app.router.add_get("/v1/payments/{id}", books.answer)
+    app.router.add_get("/users/me", whose_token)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
