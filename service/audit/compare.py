@@ -17,6 +17,8 @@ from service.mercadopago.json_text import NotJson, canonical_hash, parse_json
 from service.mercadopago.legacy import with_expiry
 from service.mercadopago.payer import order_without_payer, without_payer
 from service.mercadopago.reader import ReadOrder, parse_time, read_any
+from service.orders.look_table import LookTable
+from service.orders.looks import next_look
 from service.orders.money import parse_amount
 from service.sync.changes import decide
 from service.sync.payments_overlay import PAYMENT_STATUSES as PAYMENTS_API_STATUSES
@@ -50,6 +52,13 @@ class Drift:
     field: str
     stored: str | None
     provider: str | None
+
+
+NOT_SHOWN: Final = Drift("order", "stored", "not shown by the provider")
+"""Of an order that the provider should show and does not. Nothing can be written anew from that."""
+
+LOOK_FIELD: Final = "sync.due_at"
+"""Of an order that nobody would ever look at again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +126,30 @@ def contradictions(stored: StoredState) -> tuple[Drift, ...]:
     if own != here:
         drifts.append(Drift("payload_hash", own.hex()[:16], here.hex()[:16]))
     return tuple(drifts)
+
+
+def look_lost(stored: StoredState, read: ReadOrder, now: datetime, table: LookTable) -> Drift | None:
+    """Whether nobody would look at the order again by himself, though its row is to be there and its money can move.
+
+    `stored.order` has `has_sync_row`, `look_due_at` and `is_quarantined` beside its own columns. What is quarantined is
+    told of elsewhere.
+    """
+    order = stored.order
+    if not order["has_sync_row"]:
+        return Drift(LOOK_FIELD, None, "a look: its row is gone")
+    if order["look_due_at"] is not None or order["is_quarantined"]:
+        return None
+    # With the earliest looks that the jitter makes: a look that found none left saw none of these either.
+    owed = next_look(
+        read.snapshot,
+        first_seen_at=order["first_seen_at"],
+        changed_at=order["changed_at"],
+        now=now,
+        refund_first_seen={row["refund_id"]: row["first_seen_at"] for row in stored.parts["refunds"]},
+        jitter=-1.0,
+        table=table,
+    )
+    return None if owed is None else Drift(LOOK_FIELD, None, f"a look by {_text(owed)}: its money can still move")
 
 
 def is_older(stored: StoredState, read: ReadOrder) -> bool:

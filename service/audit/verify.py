@@ -8,18 +8,21 @@ meanwhile, or that a look is under way for, is read and compared again.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
 from service.audit.compare import (
+    LOOK_FIELD,
+    NOT_SHOWN,
     Difference,
     StoredState,
     compare,
     compare_payment,
     contradictions,
     is_older,
+    look_lost,
 )
 from service.audit.fresh import FreshReader, NoAnswer, NotAsked, ProviderAway, Refused, map_bounded
 from service.audit.repair import OLDER_STATE, write_anew
@@ -28,6 +31,7 @@ from service.audit.stored import read_states
 from service.database.pool import Database
 from service.mercadopago.reader import ReadOrder
 from service.orders.lifecycle import PAID_STATUSES
+from service.sync.claims import mark_order_due
 from service.sync.positions import number_events
 
 PAGE: Final = 100
@@ -127,7 +131,7 @@ class Verification:
     async def _verdict(self, run: Run, state: StoredState) -> Verdict:
         order_id, account = state.order_id, state.account
         try:
-            difference = await self._difference(state)
+            difference = await self._asked_twice(state)
             if difference is None:
                 return Verdict(order_id, account, "equal")
             found = Verdict(order_id, account, difference.kind, difference.drifts)
@@ -139,9 +143,25 @@ class Verification:
         except NotAsked as error:
             return _not_asked(state, error)
         except NoAnswer as error:
-            if error.status == 404 and _is_beyond_documented_age(state):
-                return await self._by_payments(state, error)
-            return Verdict(order_id, account, "unanswered", reason=str(error))
+            return await self._unanswered(state, error)
+
+    async def _unanswered(self, state: StoredState, error: NoAnswer) -> Verdict:
+        """What it means that the order itself was not answered."""
+        if error.status != 404:
+            return Verdict(state.order_id, state.account, "unanswered", reason=str(error))
+        if _is_beyond_documented_age(state):
+            return await self._by_payments(state, error)
+        reason = "it is not shown, so it cannot be written anew"
+        return Verdict(state.order_id, state.account, "drift", (NOT_SHOWN,), reason)
+
+    async def _asked_twice(self, state: StoredState) -> Difference | None:
+        """As `_difference`; an order that should be shown and is not is asked for again: a replica may lag."""
+        try:
+            return await self._difference(state)
+        except NoAnswer as error:
+            if error.status != 404 or _is_beyond_documented_age(state):
+                raise
+        return await self._difference(state)
 
     async def _difference(self, state: StoredState) -> Difference | None:
         """The difference that stands while nothing moves; None where there is none.
@@ -151,7 +171,7 @@ class Verification:
         read = await self._reader.order(state.account, state.order_id)
         asked_again = False
         for _ in range(MOST_LOOKS):
-            difference = compare(state, read)
+            difference = self._compared(state, read)
             if difference is None:
                 return None
             if is_older(state, read) and not asked_again:
@@ -160,11 +180,21 @@ class Verification:
             else:
                 later = await self._after_looks(state)
                 if later is None or later.claimed_at == state.claimed_at:
-                    return _judged(state, read, difference)
+                    # Only the look that is owed may have come back meanwhile.
+                    difference = self._compared(later or state, read)
+                    return None if difference is None else _judged(state, read, difference)
                 state = later
             read = await self._reader.order(state.account, state.order_id)
-        difference = compare(state, read)
+        difference = self._compared(state, read)
         return None if difference is None else _judged(state, read, difference)
+
+    def _compared(self, state: StoredState, read: ReadOrder) -> Difference | None:
+        difference = compare(state, read)
+        lost = look_lost(state, read, datetime.now(UTC), self._reader.account(state.account).looks)
+        if lost is None:
+            return difference
+        found = Difference("drift", ()) if difference is None else difference
+        return replace(found, drifts=(*found.drifts, lost))
 
     async def _after_looks(self, state: StoredState) -> StoredState | None:
         """The order as it is stored once a look that is under way has ended, if that is soon."""
@@ -181,7 +211,11 @@ class Verification:
         """After the repair the order is compared again, as any other."""
         reason: str | None
         try:
-            reason = await write_anew(self._database, self._reader, found.order_id, found.account)
+            if all(drift.field == LOOK_FIELD for drift in found.drifts):
+                reason = None
+                await mark_order_due(self._database, found.order_id, found.account)
+            else:
+                reason = await write_anew(self._database, self._reader, found.order_id, found.account)
             again = (await read_states(self._database, [found.order_id])).get(found.order_id)
             if reason is None and again is not None and await self._difference(again) is not None:
                 reason = "it still differs after it was written anew"
@@ -195,14 +229,18 @@ class Verification:
         """An order that is older than GET is documented for, by its payload and its payments."""
         order_id, account = state.order_id, state.account
         drifts = list(contradictions(state))
-        paid = [
-            payment
-            for payment in state.parts["payments"]
-            if payment["reference_id"] and payment["status"] in PAID_STATUSES and payment["vanished_at"] is None
-        ]
-        silent = None if paid else "it has no payment to ask for instead"
+        paid = [payment for payment in state.parts["payments"] if payment["status"] in PAID_STATUSES]
+        shown = [payment for payment in paid if payment["vanished_at"] is None]
+        references = Counter(payment["reference_id"] for payment in shown)
+        silent = None
+        if not shown:
+            silent = "it has no payment to ask for instead"
+        elif references[None] or references.total() > len(references):
+            silent = "not each of its paid payments has a reference_id of its own to ask for"
         try:
-            for payment in paid:
+            for payment in shown:
+                if payment["reference_id"] is None:
+                    continue
                 document = await self._reader.payment(account, str(payment["reference_id"]))
                 drifts += compare_payment(payment, document)
         except NotAsked as error:
@@ -216,6 +254,8 @@ class Verification:
             drifts = list({drift.field: drift for drift in drifts}.values())
             reason = "the order itself is answered no more, so it cannot be written anew"
             return Verdict(order_id, account, "drift", tuple(drifts), reason, by_payments=silent is None)
+        if not paid and state.order["status"] not in PAID_STATUSES:
+            return Verdict(order_id, account, "unprovable", reason=f"{gone}; no money is in it")
         if silent is not None:
             return Verdict(order_id, account, "unanswered", reason=f"{gone}; {silent}")
         return Verdict(order_id, account, "equal", by_payments=True)
@@ -245,5 +285,6 @@ def _not_asked(state: StoredState, error: NotAsked) -> Verdict:
 
 
 def _is_beyond_documented_age(state: StoredState) -> bool:
-    created_at: datetime | None = state.order["created_at"]
-    return created_at is not None and datetime.now(UTC) - created_at > DOCUMENTED_AGE
+    """An order that does not say when it was created is at least as old as our first sight of it."""
+    created_at: datetime = state.order["created_at"] or state.order["first_seen_at"]
+    return datetime.now(UTC) - created_at > DOCUMENTED_AGE

@@ -53,11 +53,13 @@ order by random()
 limit $1::bigint;
 
 -- name: read_orders
--- The orders' rows as they are stored, and whether a look at each is under way or was asked for just now.
+-- The orders' rows as they are stored, whether a look at each is under way or was asked for just now, and whether one
+-- is owed at all.
 select
     o.*,
     coalesce(s.leased_until > now() or s.due_at between now() - interval '10 seconds' and now(), false)
-        as look_under_way
+        as look_under_way,
+    s.order_id is not null as has_sync_row, s.due_at as look_due_at, s.quarantined_at is not null as is_quarantined
 from cuadre.orders as o
 left join cuadre.sync as s on s.order_id = o.order_id
 where o.order_id = any($1::text[])

@@ -5,7 +5,6 @@ range is asked for again.
 """
 
 import random
-import re
 import time
 from datetime import UTC, datetime
 from typing import Annotated
@@ -21,7 +20,7 @@ from service.cli.failures import EXIT_ERROR
 from service.cli.look_now import LookNow
 from service.cli.output import Column, Format, FormatOption, note, print_json, print_table
 from service.cli.progress import progress
-from service.cli.reading import checked_time
+from service.cli.reading import checked_moment
 from service.database.pool import Database
 from service.mercadopago.account import Account
 from service.mercadopago.client import MercadoPagoClient
@@ -30,7 +29,6 @@ from service.settings import Settings
 from service.sync.gates import Gates
 
 LOOK_SECONDS = 60.0
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
 
 def command(
@@ -59,18 +57,7 @@ def command(
 
 
 def _moment(text: str, option: str) -> datetime:
-    """A date is its first moment, UTC."""
-    if _DATE.fullmatch(text):
-        try:
-            return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
-        except ValueError:
-            raise typer.BadParameter("must be a date that exists", param_hint=option) from None
-    try:
-        moment = checked_time(text, option)
-    except typer.BadParameter:
-        raise typer.BadParameter(
-            "must be a date like 2026-11-05 or a time with an offset like 2026-11-05T12:00:00Z", param_hint=option
-        ) from None
+    moment = checked_moment(text, option)
     assert moment is not None  # only for no text
     return moment
 

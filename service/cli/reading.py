@@ -14,6 +14,7 @@ from service.web.parameters import ORDER_ID
 from service.web.statements import QUERIES, compose
 
 DEFAULT_LIMIT = 200
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
 D = TypeVar("D", bound=Document)
 
@@ -39,6 +40,21 @@ def checked_order_id(order_id: str) -> str:
     if "\n" in order_id or not re.match(ORDER_ID, order_id, re.ASCII):
         raise typer.BadParameter("must be an order id, of 1 to 64 letters, digits, _ and -", param_hint="ORDER")
     return order_id
+
+
+def checked_moment(text: str | None, option: str) -> datetime | None:
+    """A date, which is its first moment in UTC, or an RFC 3339 time. Raises `typer.BadParameter`."""
+    if text is None:
+        return None
+    is_date = _DATE.fullmatch(text) is not None
+    moment = parse_time(f"{text}T00:00:00Z" if is_date else text)
+    if moment is None and is_date:
+        raise typer.BadParameter("must be a date that exists", param_hint=option)
+    if moment is None:
+        raise typer.BadParameter(
+            "must be a date like 2026-11-05 or a time with an offset like 2026-11-05T12:00:00Z", param_hint=option
+        )
+    return moment
 
 
 def checked_time(text: str | None, option: str) -> datetime | None:

@@ -1,7 +1,5 @@
 """`cuadre replay`: looks again at the orders that recorded notifications speak of. Says first what it would do."""
 
-import re
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -11,10 +9,9 @@ from service.audit.replay import Asked, Plan, State, plan, replay
 from service.cli.context import configuration, open_database, run
 from service.cli.output import Format, FormatOption, note, print_json, print_line, shown
 from service.cli.progress import progress
-from service.cli.reading import checked_time
+from service.cli.reading import checked_moment
 from service.settings import Settings
 
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MAX_BIGINT = 2**63 - 1
 
 
@@ -45,8 +42,8 @@ def command(
             "needs a range: --from, --to, --notification, --topic, --account or --state", param_hint="--apply"
         )
     asked = Asked(
-        since=_moment(since, "--from"),
-        until=_moment(until, "--to"),
+        since=checked_moment(since, "--from"),
+        until=checked_moment(until, "--to"),
         numbers=tuple(notification) if notification else None,
         topic=topic,
         account=account,
@@ -105,10 +102,3 @@ def _document(planned: Plan, marked: int, apply: bool) -> dict[str, object]:
             for (before, now), number in sorted(planned.rerouted.items(), key=str)
         ],
     }
-
-
-def _moment(text: str | None, option: str) -> datetime | None:
-    """A time; a date is its first moment in UTC."""
-    if text is not None and _DATE.fullmatch(text):
-        text = f"{text}T00:00:00Z"
-    return checked_time(text, option)

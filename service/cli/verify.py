@@ -18,7 +18,7 @@ from service.cli.context import configuration, open_database, run
 from service.cli.failures import EXIT_ERROR, EXIT_FOUND, CommandError
 from service.cli.output import Column, Format, FormatOption, note, print_json, print_line, print_table, shown
 from service.cli.progress import progress
-from service.cli.reading import checked_time
+from service.cli.reading import checked_moment
 from service.database.pool import Database
 from service.mercadopago.client import MercadoPagoClient
 from service.settings import Settings
@@ -29,6 +29,7 @@ SHARE = 0.5
 MAX_SAMPLE = 100_000
 # More rows than a person reads; the API pages through all of them.
 MAX_ROWS = 10_000
+SILENT = frozenset({"unanswered", "unprovable"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class _Report:
 def command(
     full: Annotated[bool, typer.Option("--full", help="All stored orders; what is done anyway.")] = False,
     since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Orders changed or looked at at that RFC 3339 time or later.")
+        str | None, typer.Option(metavar="TIME", help="Orders changed or looked at then or later; a date or RFC 3339.")
     ] = None,
     sample: Annotated[
         int | None, typer.Option(min=1, max=MAX_SAMPLE, metavar="N", help="So many orders, by chance.")
@@ -69,7 +70,7 @@ def command(
     """
     if full and (since is not None or sample is not None):
         raise typer.BadParameter("--full is all orders; leave it out with --since or --sample", param_hint="--full")
-    moment = checked_time(since, "--since")
+    moment = checked_moment(since, "--since")
     settings, accounts = configuration()
     if account is not None and accounts.by_name(account) is None:
         known = ", ".join(one.name for one in accounts)
@@ -90,6 +91,8 @@ async def _verify(settings: Settings, accounts: AccountBook, wish: Wish, restart
         note(f"cuadre: {orders} orders were not compared: {shown(reason)}; see: cuadre doctor")
     if report.left:
         return EXIT_FOUND
+    if report.run.unprovable:
+        note(f"cuadre: {report.run.unprovable} orders cannot be proved any more; no money is in them")
     if report.run.unanswered:
         note(f"cuadre: nothing was proved about {report.run.unanswered} orders that were not answered for")
         return EXIT_ERROR
@@ -110,7 +113,10 @@ async def _carry_out(database: Database, reader: FreshReader, wish: Wish, restar
         try:
             ended = await verification.carry_out(begun)
         except ProviderAway as error:
-            raise CommandError(str(error)) from None
+            found, _ = await read_found(database, begun.verification_id, at_most_rows=MAX_ROWS)
+            differing = sum(one.kind not in SILENT for one in found)
+            so_far = f"; {differing} orders differ so far: GET /api/v1/verifications/{begun.verification_id}"
+            raise CommandError(f"{error}{so_far if differing else ''}") from None
         except TakenOver:
             raise CommandError(
                 f"another process goes on with comparison {begun.verification_id}; --restart begins one of your own"
@@ -120,11 +126,11 @@ async def _carry_out(database: Database, reader: FreshReader, wish: Wish, restar
 
 
 def _print(report: _Report) -> None:
-    differing = [one for one in report.found if one.kind != "unanswered"]
+    differing = [one for one in report.found if one.kind not in SILENT]
     if differing:
         _print_drifts(differing, repaired=report.run.repair)
         print_line("")
-    unanswered = [one for one in report.found if one.kind == "unanswered"]
+    unanswered = [one for one in report.found if one.kind in SILENT]
     if unanswered:
         columns = [Column("ORDER", "id"), Column("NOT COMPARED")]
         print_table(columns, [(one.order_id, one.drifts[0].provider) for one in unanswered])
@@ -162,6 +168,8 @@ def _summary(report: _Report) -> str:
         parts += [f"{one.repaired} repaired", f"{report.left} left"]
     if one.unanswered:
         parts.append(f"{one.unanswered} not compared")
+    if one.unprovable:
+        parts.append(f"{one.unprovable} too old to be proved and without money")
     text = f"comparison {one.verification_id}: {one.checked} orders, {', '.join(parts)}"
     if report.remarks.by_payments:
         text += f"; {report.remarks.by_payments} that GET no longer answers for were checked by their payments"
@@ -187,6 +195,7 @@ def _document(report: _Report) -> dict[str, object]:
         "repaired": one.repaired,
         "left": report.left,
         "unanswered": one.unanswered,
+        "unprovable": one.unprovable,
         "checked_by_payments": report.remarks.by_payments,
         "not_asked": dict(report.remarks.not_asked),
         "more": report.more,
@@ -195,7 +204,7 @@ def _document(report: _Report) -> dict[str, object]:
 
 
 def _order_document(found: FoundOrder, reason: str | None) -> dict[str, object]:
-    silent = found.kind == "unanswered"
+    silent = found.kind in SILENT
     repaired_at: datetime | None = found.repaired_at
     return {
         "order_id": found.order_id,

@@ -265,16 +265,16 @@ async def test_a_row_that_was_written_since_it_was_judged_is_not_cleared(databas
 async def test_what_is_not_answered_for_is_said_and_nothing_is_proved(database: Database, books: Books) -> None:
     recent = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     await stored_books(database, books, *(paid_order(number, created_date=recent) for number in range(4)))
-    del books.orders[order_id(0)]
     books.put(paid_order(2, total_amount="-1", created_date=recent))
-    books.mishap = lambda asked, _nth: web.Response(status=503) if asked == order_id(1) else None
+    statuses = {order_id(0): 400, order_id(1): 503}
+    books.mishap = lambda asked, _nth: web.Response(status=statuses[asked]) if asked in statuses else None
     result = await verify(database, books)
     assert (result.run.checked, result.run.equal, result.run.drifted, result.run.unanswered) == (4, 1, 0, 3)
     assert [(one.order_id, one.kind) for one in result.found] == [
         (order_id(number), "unanswered") for number in range(3)
     ]
     reasons = [one.drifts[0].provider or "" for one in result.found]
-    assert [reason.partition(":")[0] for reason in reasons] == ["not_found", "server_error", "unreadable"]
+    assert [reason.partition(":")[0] for reason in reasons] == ["bad_request", "server_error", "unreadable"]
     assert books.calls[order_id(1)] == 4
 
 

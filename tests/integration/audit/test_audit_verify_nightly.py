@@ -153,7 +153,7 @@ async def test_the_api_lists_comparisons_and_shows_what_one_found(database: Data
     await store(database, bodies)
     await verify(database, books)
     await tamper(database, [1])
-    del books.orders[order_id(2)]
+    books.mishap = lambda asked, _nth: web.Response(status=400) if asked == order_id(2) else None
     await verify(database, books, Wish("full", repair=True))
 
     async def listed(request: web.Request) -> web.Response:
@@ -180,6 +180,7 @@ async def test_the_api_lists_comparisons_and_shows_what_one_found(database: Data
     assert repaired["repaired_at"] is not None
     assert repaired["fields"] == [{"field": "user_id", "stored": "1", "provider": "2100457788"}]
     assert (silent["kind"], silent["fields"]) == ("unanswered", [])
-    assert silent["reason"].startswith("not_found")
+    assert silent["reason"].startswith("bad_request")
+    assert detail["unprovable"] == 0
     assert detail["truncated"] is False
     assert timedelta(0) < datetime.now(UTC) - datetime.fromisoformat(detail["started_at"])

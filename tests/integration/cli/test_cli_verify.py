@@ -5,7 +5,7 @@ import json
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -70,7 +70,7 @@ async def test_as_json(cuadre: Cuadre, provider: Provider, database: Database) -
     } == {
         "verification_id": 1, "kind": "full", "account": "default", "repair": False, "since": None, "resumed": False,
         "to_check": 2, "checked": 2, "equal": 0, "drifted": 2, "stale": 1, "repaired": 0, "left": 2, "unanswered": 0,
-        "checked_by_payments": 0, "not_asked": {}, "more": False,
+        "unprovable": 0, "checked_by_payments": 0, "not_asked": {}, "more": False,
     }  # fmt: skip
     assert document["started_at"] < document["finished_at"]
     drift, stale = sorted(document["data"], key=lambda one: one["order_id"])
@@ -86,10 +86,10 @@ async def test_as_json(cuadre: Cuadre, provider: Provider, database: Database) -
 async def test_what_is_not_answered_for_ends_with_1_and_with_3_beside_drift(
     cuadre: Cuadre, provider: Provider, database: Database
 ) -> None:
-    del provider.orders[OTHER]
+    provider.statuses = {OTHER: 400}
     result = await cuadre("verify")
     assert result.code == 1
-    assert f"{OTHER}  not_found" in result.out
+    assert f"{OTHER}  bad_request" in result.out
     assert "nothing was proved about 1 orders" in result.err
     await database.execute("update cuadre.orders set status = 'created' where order_id = $1", ORDER)
     assert (await cuadre("verify")).code == 3
@@ -97,7 +97,40 @@ async def test_what_is_not_answered_for_ends_with_1_and_with_3_beside_drift(
     assert (document["repaired"], document["left"], document["unanswered"]) == (1, 0, 1)
     silent = next(one for one in document["data"] if one["kind"] == "unanswered")
     assert (silent["order_id"], silent["fields"]) == (OTHER, [])
-    assert silent["reason"].startswith("not_found")
+    assert silent["reason"].startswith("bad_request")
+
+
+async def test_an_order_that_is_not_shown_is_drift_that_cannot_be_repaired(cuadre: Cuadre, provider: Provider) -> None:
+    del provider.orders[OTHER]
+    result = await cuadre("verify")
+    assert (result.code, result.err) == (3, "")
+    line = next(line for line in result.out.splitlines() if line.startswith(OTHER))
+    assert line.split(None, 2)[1:] == ["order", "stored  not shown by the provider  drift"]
+    repair = await cuadre("verify", "--repair")
+    assert repair.code == 3
+    assert f"{OTHER}  not repaired: it is not shown" in repair.out
+    assert "0 repaired, 1 left" in repair.out
+    assert (await cuadre("orders", "show", OTHER)).code == 0
+
+
+async def test_an_order_too_old_to_be_shown_that_holds_no_money_is_told_and_ends_with_0(
+    cuadre: Cuadre, provider: Provider, database: Database
+) -> None:
+    old = (datetime.now(UTC) - timedelta(days=100)).isoformat().replace("+00:00", "Z")
+    provider.orders[OTHER] = order_fixture("order-canceled-qr", created_date=old)
+    await database.execute("delete from cuadre.orders where order_id = $1", OTHER)
+    await database.execute("delete from cuadre.order_versions where order_id = $1", OTHER)
+    assert (await cuadre("sync", OTHER)).code == 0
+    del provider.orders[OTHER]
+    result = await cuadre("verify")
+    assert result.code == 0
+    assert "1 equal, 0 differ, 1 too old to be proved and without money" in result.out
+    assert "1 orders cannot be proved any more; no money is in them" in result.err
+    document = (await cuadre("verify", "--format", "json")).json()
+    assert (document["checked"], document["equal"], document["unanswered"], document["unprovable"]) == (2, 1, 0, 1)
+    [old_one] = document["data"]
+    assert (old_one["kind"], old_one["fields"]) == ("unprovable", [])
+    assert old_one["reason"].startswith("not_found")
 
 
 async def test_a_refused_token_is_said_once(cuadre: Cuadre, provider: Provider) -> None:
@@ -106,11 +139,14 @@ async def test_a_refused_token_is_said_once(cuadre: Cuadre, provider: Provider) 
     assert result.code == 1
     assert "cuadre doctor" in result.err
     assert "unauthorized" in result.err or "refused" in result.err
+    assert result.err.count("refused") == 1
 
 
 async def test_since_and_sample(cuadre: Cuadre, provider: Provider) -> None:
     later = await cuadre("verify", "--since", "2099-01-01T00:00:00Z", "--format", "json")
     assert (later.code, later.json()["to_check"], later.json()["kind"]) == (0, 0, "since")
+    day = await cuadre("verify", "--since", "2099-01-01", "--format", "json")
+    assert (day.code, day.json()["since"]) == (0, later.json()["since"])
     sample = await cuadre("verify", "--sample", "1", "--format", "json")
     assert (sample.code, sample.json()["checked"], sample.json()["kind"]) == (0, 1, "sample")
     assert len(provider.asked) == 1
@@ -118,7 +154,14 @@ async def test_since_and_sample(cuadre: Cuadre, provider: Provider) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--since", "yesterday"], ["--sample", "0"], ["--account", "nobody"], ["--full", "--sample", "3"], ["ORDER"]],
+    [
+        ["--since", "yesterday"],
+        ["--since", "2026-02-30"],
+        ["--sample", "0"],
+        ["--account", "nobody"],
+        ["--full", "--sample", "3"],
+        ["ORDER"],
+    ],
 )
 async def test_usage_errors_end_with_2(cuadre: Cuadre, arguments: list[str]) -> None:
     assert (await cuadre("verify", *arguments)).code == 2
