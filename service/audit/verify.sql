@@ -192,7 +192,7 @@ select now() as now, greatest(
 ) as last_at;
 
 -- name: open_drifts
--- Orders that a run of the last 30 days found to differ, and that no run has found equal or repaired since. `$1` are the
+-- Orders that a run of the last 30 days found to differ, and that no run found equal or repaired since. `$1` are the
 -- fields that are no difference.
 select distinct d.order_id
 from cuadre.verifications as v
