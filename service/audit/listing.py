@@ -12,7 +12,7 @@ from service.audit.windows import PAGE_SIZE, Window
 from service.database.pool import Database
 from service.mercadopago.account import Account
 from service.mercadopago.client import Seller
-from service.mercadopago.errors import AccountRefused
+from service.mercadopago.errors import AccountRefused, MercadoPagoError
 from service.mercadopago.listing import OrdersPage
 from service.mercadopago.pacing import BURST_SECONDS, AccountGate
 from service.sync.claims import QUERIES as SYNC_QUERIES
@@ -57,11 +57,13 @@ class Now:
     """Two answers to what time it is: up to when orders may exist, and up to when time has passed for certain.
 
     `reach` is the provider's clock, where it tells it; `certain` the earliest of the provider's, the database's and
-    this machine's. A clock that is wrong can make the certificate late, never early.
+    this machine's. A clock that is wrong can make the certificate late, never early. `is_refused`: the provider was
+    asked for its clock and gave no answer.
     """
 
     reach: datetime
     certain: datetime
+    is_refused: bool = False
 
 
 class ProviderList:
@@ -86,22 +88,27 @@ class ProviderList:
         self._look_is_due = look_is_due
         self._clock = clock
 
-    async def now(self, database: Database, *, this_machine: datetime | None = None) -> Now:
-        """What time it is.
+    async def now(self, database: Database, *, this_machine: datetime | None = None, asks_provider: bool = True) -> Now:
+        """What time it is. The provider is asked with `GET /users/me`, if at all.
 
-        Raises `MercadoPagoError` (a refused token among them), `AccountShutError`, and what the database raises.
+        Raises `AccountRefused` for a token that is not good, `AccountShutError`, `AccountGoneError`, and what the
+        database raises.
         """
         theirs: datetime | None = None
-        try:
-            theirs = (await self._call(self._client.who_am_i)).provider_date
-        except AccountRefused as error:
-            # A token may be good for orders and not for this. The search will tell; the clock is not known then.
-            if error.status != 403:
-                raise
+        is_refused = False
+        if asks_provider:
+            try:
+                theirs = (await self._call(self._client.who_am_i)).provider_date
+            except MercadoPagoError as error:
+                # A token may be good for orders and not for this, and not every provider serves it. The search will
+                # tell whether the list can be read; the clock is not known then.
+                if isinstance(error, AccountRefused) and error.status != 403:
+                    raise
+                is_refused = True
         ours: datetime = await database.fetchval(SYNC_QUERIES.database_now)
         ours = min(ours, this_machine or datetime.now(UTC))
         reach = theirs or ours
-        return Now(reach, min(reach, ours))
+        return Now(reach, min(reach, ours), is_refused)
 
     async def search(self, window: Window, *, page_size: int = PAGE_SIZE) -> OrdersPage:
         """The answer for one window. Raises `MercadoPagoError`, `AccountGoneError`, `AccountShutError`."""

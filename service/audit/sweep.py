@@ -21,7 +21,7 @@ from service.audit.listing import AccountGoneError, AccountShutError, Now, Provi
 from service.audit.windows import ListBrokenError, Walk, Window, earliest_begin, to_the_hour
 from service.database.leases import resign, try_lead
 from service.database.pool import UNAVAILABLE, Database
-from service.mercadopago.errors import MercadoPagoError
+from service.mercadopago.errors import AccountRefused, MercadoPagoError
 from service.mercadopago.listing import OrdersPage
 from service.mercadopago.pacing import backoff_seconds
 from service.sync.gates import Gates
@@ -84,6 +84,7 @@ class Sweep:
         self._random = random
         self._next: dict[str, float] = {}
         self._failures: Counter[str] = Counter()
+        self._clock_refused: dict[str, float] = {}
         self._rounds: dict[str, asyncio.Task[None]] = {}
         self._shown: defaultdict[str, set[str]] = defaultdict(set)
 
@@ -160,7 +161,9 @@ class Sweep:
         await self._tell(name, what)
         asked_for = error.retry_after_seconds if isinstance(error, MercadoPagoError) else None
         backoff = backoff_seconds(self._failures[name], *BACKOFF_SECONDS, self._random())
-        return max(backoff, asked_for or 0.0)
+        # A token that is refused is not good again within seconds: then the looks' own tries suffice.
+        least = self._every_seconds if isinstance(error, AccountRefused) else 0.0
+        return max(backoff, asked_for or 0.0, least)
 
     async def _tell(self, name: str, what: str) -> None:
         """The account's sweep and certificate say why they do not get on."""
@@ -181,7 +184,7 @@ class Sweep:
             return found
 
         listing = ProviderList(self._client, self._gates, name, look_is_due=look_is_due, clock=self._clock)
-        now = await listing.now(self._database)
+        now = await self._now(listing, name)
         await self._read(listing, name, now)
 
         async def count(window: Window) -> OrdersPage:
@@ -193,6 +196,17 @@ class Sweep:
         )  # fmt: skip
         if marked:
             self._on_marked()
+
+    async def _now(self, listing: ProviderList, name: str) -> Now:
+        """What time it is; a provider that does not tell is not asked again before the usual time is over."""
+        asked, began = self._clock_refused.get(name), self._clock()
+        is_time = asked is None or began - asked >= self._every_seconds
+        now = await listing.now(self._database, asks_provider=is_time)
+        if is_time:
+            self._clock_refused.pop(name, None)
+        if now.is_refused:
+            self._clock_refused[name] = began
+        return now
 
     async def _read(self, listing: ProviderList, name: str, now: Now) -> None:
         start = to_the_hour(now.certain - self._lookback)

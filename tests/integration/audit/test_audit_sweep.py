@@ -15,7 +15,7 @@ from service.audit.sweep import HOURS_A_ROUND, LEADER, Sweep
 from service.database.leases import resign, try_lead
 from service.database.pool import Database
 from service.mercadopago.account import Account
-from service.mercadopago.errors import AccountRefused, RateLimited, ServerTrouble
+from service.mercadopago.errors import AccountRefused, BadRequest, RateLimited, ServerTrouble
 from service.mercadopago.listing import OrdersPage
 from service.sync.claims import claim_one, mark_order_due
 from service.sync.gates import Gates
@@ -419,6 +419,36 @@ async def test_a_refused_token_is_the_accounts_trouble_and_others_are_swept(data
         await until(is_marked, what="the good account is swept")
     assert ids(shop.orders) == {order_id(1)}
     assert {one.account for one in shop.asked} == {"default"}
+
+
+async def test_a_provider_that_does_not_say_who_the_token_is_is_swept_and_not_asked_again_soon(
+    database: Database,
+) -> None:
+    asked_for: list[str] = []
+
+    class Mute(BentList):
+        async def who_am_i(self, account: Account) -> Any:
+            asked_for.append(account.name)
+            raise BadRequest("404: as told", status=404)
+
+    shop = Mute([entry(order_id(1), ago(minutes=5))])
+    now = [0.0]
+    sweep = sweeps(database, shop, every_seconds=300.0, clock=lambda: now[0])
+    for moment in (0.0, 5.0, 299.0):
+        now[0] = moment
+        await sweep.sweep_once("default")
+    assert await marked(database) == {order_id(1)}
+    assert asked_for == ["default"]
+    now[0] = 300.0
+    await sweep.sweep_once("default")
+    assert asked_for == ["default", "default"]
+
+
+async def test_a_refused_token_is_not_tried_again_before_the_next_round(database: Database) -> None:
+    shop = BentList(refuses=AccountRefused("401: unauthorized", status=401))
+    sweep = sweeps(database, shop, every_seconds=300.0, random=lambda: 0.0, clock=lambda: 1000.0)
+    await sweep._round("default")
+    assert sweep._next["default"] == 1300.0
 
 
 async def test_a_fault_of_ours_in_one_round_ends_no_other(database: Database) -> None:

@@ -182,6 +182,16 @@ async def test_a_refused_token_is_told_at_once(cuadre: Cuadre, shop: Shop) -> No
     assert "access_token" in result.err
 
 
+@pytest.mark.parametrize("status", [403, 404, 405, 500])
+async def test_a_provider_that_does_not_say_who_the_token_is_is_listed_all_the_same(
+    cuadre: Cuadre, shop: Shop, status: int
+) -> None:
+    sold = await shop.sell(2)
+    await shop.tell("faults", {"me": {"status": status}})
+    assert counts(await backfilled(cuadre)) == (2, 2, 0, 2, 0)
+    assert (await shop.stored()).keys() == set(sold)
+
+
 async def test_beside_a_running_service_both_end_with_the_same_rows(
     cuadre: Cuadre, shop: Shop, database: Database
 ) -> None:

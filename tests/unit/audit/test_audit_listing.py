@@ -16,6 +16,7 @@ from service.mercadopago.errors import (
     NonsenseAnswer,
     RateLimited,
     ServerTrouble,
+    Timeout,
 )
 from service.mercadopago.listing import OrdersPage
 from service.mercadopago.pacing import BREAKER_FAILURES, AccountGate
@@ -208,16 +209,35 @@ async def test_where_there_are_calls_to_spare_looks_that_are_due_hold_up_nothing
     assert len(bench.shop.asked) == 1
 
 
-async def test_a_token_that_is_good_for_orders_only_leaves_the_providers_clock_unknown() -> None:
-    class Clock:
-        async def fetchval(self, query: str) -> datetime:
-            del query
-            return NOON
+class Clock:
+    """A database that tells the time."""
 
+    async def fetchval(self, query: str) -> datetime:
+        del query
+        return NOON
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AccountRefused("403", status=403),
+        BadRequest("404", status=404),
+        BadRequest("405", status=405),
+        RateLimited("429", status=429),
+        ServerTrouble("500", status=500),
+        NonsenseAnswer("the answer names no user", status=200),
+        Timeout("no whole answer within 10 s"),
+    ],
+)
+async def test_a_provider_that_does_not_say_who_the_token_is_leaves_its_clock_unknown(error: MercadoPagoError) -> None:
     bench = Bench()
-    bench.shop.refuses = AccountRefused("403", status=403)
+    bench.shop.refuses = error
     now = await bench.listing.now(Clock(), this_machine=NOON + timedelta(hours=1))  # type: ignore[arg-type]  # a clock will do
-    assert (now.reach, now.certain) == (NOON, NOON)
+    assert (now.reach, now.certain, now.is_refused) == (NOON, NOON, True)
+
+
+async def test_a_token_that_is_refused_ends_it() -> None:
+    bench = Bench()
     bench.shop.refuses = AccountRefused("401", status=401)
     with pytest.raises(AccountRefused):
         await bench.listing.now(Clock(), this_machine=NOON)  # type: ignore[arg-type]  # a clock will do
