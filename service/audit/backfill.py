@@ -25,9 +25,13 @@ TRIES: Final = 6
 BACKOFF_SECONDS: Final = (1.0, 60.0)
 FAILURES_IN_A_ROW: Final = 20
 """So many say that it is not the orders: better to stop and go on later than to leave a trail of failures."""
+ABOUT_ONE_ORDER: Final = frozenset({"not_found", "bad_request", "unreadable", "unstorable", "worker_lost"})
+"""Failures that say nothing about the next order, so they never stop a run: orders older than three months are listed
+and not shown, one after the other."""
 
 LookNow = Callable[[str, str | None], Awaitable[str | None]]
-"""Looks at one order (of an account, None: of the stored order's own); None when it is stored, else why not."""
+"""Looks at one order (of an account, None: of the stored order's own); None when it is stored, else why not, beginning
+with the failure's code and a colon."""
 
 
 class BackfillStoppedError(Exception):
@@ -177,7 +181,8 @@ class BackfillRun:
                 # A stored order may be another account's of the same seller; that one's token is asked with.
                 account = self.result.account if found[order.order_id] == "unknown" else None
                 error = await self._look(order.order_id, account)
-            self._failed_in_a_row = 0 if error is None else self._failed_in_a_row + 1
+            is_answered = error is None or error.partition(":")[0] in ABOUT_ONE_ORDER
+            self._failed_in_a_row = 0 if is_answered else self._failed_in_a_row + 1
             if error is not None:
                 errors[order.order_id] = error
             if self._failed_in_a_row >= FAILURES_IN_A_ROW:

@@ -167,6 +167,23 @@ async def test_a_provider_that_is_down_for_the_looks_stops_the_run_and_it_goes_o
     assert (await shop.stored()).keys() == set(sold)
 
 
+async def test_orders_that_are_listed_and_no_more_shown_are_told_and_the_younger_ones_are_stored(
+    cuadre: Cuadre, shop: Shop
+) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    begin, end = now - timedelta(days=110), now - timedelta(days=5)
+    old = await shop.sell(25, first=now - timedelta(days=100))
+    young = await shop.sell(10, first=now - timedelta(days=10))
+    await shop.tell("rules", {"orders_shown_days": 90})
+    for stored_before in (0, 10):
+        document = await backfilled(cuadre, code=1, begin=begin, end=end)
+        assert (document["finished"], document["resumed"], document["error"]) == (True, False, None)
+        assert {one["order_id"] for one in document["failures"]} == set(old)
+        assert all(one["error"].startswith("not_found: 404") for one in document["failures"])
+        assert document["applied"] == len(young) - stored_before
+        assert (await shop.stored()).keys() == set(young)
+
+
 async def test_a_search_that_fails_for_a_while_is_waited_for(cuadre: Cuadre, shop: Shop) -> None:
     sold = await shop.sell(3)
     await shop.tell("faults", {"search": {"status": 502, "count": 2}})
