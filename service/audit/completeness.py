@@ -9,6 +9,10 @@ are stored that the list does not show, it is asked again later. What it still l
 certificate where the list shows others of that type: it may leave out orders that nobody told of, too. A type of which
 it never showed any is named as blind: the certificate says nothing about that type.
 
+An hour is read once, so a list that is later than that shows orders of hours that are certified already. Once a day the
+last three days are listed again, slowly: where that shows an order of a certified hour that is not stored, the
+certificate goes back to that hour until it is.
+
 What blocks it for good (an order that nobody can read, one that the list leaves out for ever) somebody may look into
 and excuse, with a note; the certificate goes without that order from then on, and says how many it goes without.
 """
@@ -23,7 +27,7 @@ from typing import Any, Final
 
 import structlog
 
-from service.audit.windows import ListBrokenError, Walk, Window
+from service.audit.windows import ListBrokenError, Walk, Window, to_the_hour
 from service.database.pool import Database, Querying
 from service.database.queries import load
 from service.mercadopago.listing import ListedOrder, OrdersPage
@@ -176,6 +180,22 @@ async def compare(connection: Querying, listed: Iterable[ListedOrder], *, mark_f
             rows = await connection.fetch(QUERIES.mark_listed, mark_for, *arrays)
         found |= {row["order_id"]: row["found"] for row in rows}
     return found
+
+
+async def take_back(connection: Querying, account: str, missing: Mapping[str, datetime]) -> None:
+    """`missing`: orders that the list shows and that are not stored, and their times of creation. A certificate that
+    speaks of such an hour goes back to it, excused orders aside, and says so in the log.
+    """
+    hours = [to_the_hour(created) for created in missing.values()]
+    rows = await connection.fetch(QUERIES.take_certificate_back, account, list(missing), hours, NAMED)
+    for row in rows:
+        log.warning(
+            "completeness_taken_back",
+            account=account,
+            hour=row["complete_until"].isoformat(),
+            orders=tuple(row["blocked_by"]),
+            advice="the list showed them more than an hour late; they are looked at now, and the hours settled again",
+        )
 
 
 async def certify(

@@ -4,6 +4,8 @@ One process at a time leads it. Every few minutes it reads the list of an accoun
 to now, because new orders appear in the list late. What is unknown or older here is marked due in the same commit that
 moves the position; the worker does the rest. So a `kill -9` anywhere leaves a position before which all is dealt with.
 It asks only where the looks leave room, and waits while many of them are due.
+
+Once a day it lists the last three days again, a few hours a round: a list may be later than what it reads each time.
 """
 
 import asyncio
@@ -16,7 +18,7 @@ from typing import Final
 
 import structlog
 
-from service.audit.completeness import LAG, QUERIES, WAITING, certify, compare
+from service.audit.completeness import EDGE, LAG, QUERIES, WAITING, certify, compare, take_back
 from service.audit.listing import AccountGoneError, AccountShutError, Now, ProviderList, Searches
 from service.audit.windows import ListBrokenError, Walk, Window, earliest_begin, to_the_hour
 from service.database.leases import resign, try_lead
@@ -32,6 +34,9 @@ LEASE_SECONDS: Final = 45.0
 TURN_SECONDS: Final = 5.0
 EVERY_SECONDS: Final = 300.0
 OVERLAP: Final = timedelta(hours=2)
+RELISTED: Final = timedelta(hours=72)
+RELIST_EVERY: Final = timedelta(days=1)
+RELISTED_A_ROUND: Final = timedelta(hours=6)
 LOOKBACK: Final = timedelta(hours=48)
 DUE_LIMIT: Final = 2000
 BACKOFF_SECONDS: Final = (1.0, 900.0)
@@ -46,8 +51,9 @@ class Sweep:
 
     `gates` are the worker's: looks and searches share an account's rate. `every_seconds` lies between two readings of
     an account; `overlap` is read again each time; `lookback` is where a new account begins; `lag` after its end an hour
-    may be certified. While `due_limit` orders of the account are due, its sweep waits. `beat` is called whenever the
-    loop makes progress, `on_marked` after a commit that marked orders due.
+    may be certified. `relist_every` lies between the beginnings of two slow readings of the last `RELISTED`. While
+    `due_limit` orders of the account are due, its sweep waits. `beat` is called whenever the loop makes progress,
+    `on_marked` after a commit that marked orders due.
     """
 
     def __init__(
@@ -62,6 +68,7 @@ class Sweep:
         overlap: timedelta = OVERLAP,
         lookback: timedelta = LOOKBACK,
         lag: timedelta = LAG,
+        relist_every: timedelta = RELIST_EVERY,
         due_limit: int = DUE_LIMIT,
         beat: Callable[[], None] = lambda: None,
         on_marked: Callable[[], None] = lambda: None,
@@ -77,6 +84,7 @@ class Sweep:
         self._overlap = overlap
         self._lookback = lookback
         self._lag = lag
+        self._relist_every = relist_every
         self._due_limit = due_limit
         self._beat = beat
         self._on_marked = on_marked
@@ -173,7 +181,8 @@ class Sweep:
             log.debug("sweep_waits", account=name, error=type(unavailable).__name__)
 
     async def sweep_once(self, name: str) -> None:
-        """Reads the account's list once up to now, then settles hours that are over, `HOURS_A_ROUND` at most.
+        """Reads the account's list once up to now, goes on with the slow second reading, if it is time, and settles hours
+        that are over, `HOURS_A_ROUND` at most.
 
         Raises `MercadoPagoError`, `ListBrokenError`, `AccountGoneError`, `AccountShutError`, and what the database
         raises. Whatever it raises, the position stands before all that was not dealt with.
@@ -186,6 +195,7 @@ class Sweep:
         listing = ProviderList(self._client, self._gates, name, look_is_due=look_is_due, clock=self._clock)
         now = await self._now(listing, name)
         await self._read(listing, name, now)
+        await self._read_again(listing, name, now)
 
         async def count(window: Window) -> OrdersPage:
             return await listing.search(window, page_size=1)
@@ -222,19 +232,48 @@ class Sweep:
         if walk.broken is not None:
             raise ListBrokenError(walk.broken)
 
-    async def _record(self, name: str, walk: Walk, page: OrdersPage, window: Window, now: Now) -> None:
+    async def _read_again(self, listing: ProviderList, name: str, now: Now) -> None:
+        """Some hours of the last days once more, for what the list shows late. What the overlap covers is left to it."""
+        start, end = to_the_hour(now.certain - RELISTED), now.certain - self._overlap
+        position: datetime | None = await self._database.fetchval(
+            QUERIES.begin_relisting, name, start, now.certain, self._relist_every
+        )
+        if position is None:
+            return
+        begin = max(position, start)
+        until = min(begin + RELISTED_A_ROUND, end)
+        walk = Walk(begin - EDGE, until)
+        while (window := walk.window) is not None:
+            await self._wait_for_looks(name)
+            page = await listing.search(window)
+            await self._record(name, walk, page, window, now, again=True)
+        # Nothing is concluded from what the list leaves out, so it may contradict itself here.
+        await self._database.execute(QUERIES.move_relisting, name, until, until >= end, 0, 0, 0)
+
+    async def _record(
+        self, name: str, walk: Walk, page: OrdersPage, window: Window, now: Now, *, again: bool = False
+    ) -> None:
         orders = walk.read(page)
         self._shown[name] |= {order.type for order in orders if order.type is not None}
         async with self._database.transaction() as connection:
-            found = Counter((await compare(connection, orders, mark_for=name)).values())
-            await connection.execute(
-                QUERIES.move_sweep, name, min(walk.position, now.certain), window.page, len(orders), found["unknown"],
-                found["stale"],
-            )  # fmt: skip
-        for what, number in found.items():
+            found = await compare(connection, orders, mark_for=name)
+            counts = Counter(found.values())
+            numbers = len(orders), counts["unknown"], counts["stale"]
+            if again:
+                await connection.execute(QUERIES.move_relisting, name, walk.position, False, *numbers)
+                not_stored = {
+                    order.order_id: order.created_at or window.begin
+                    for order in orders
+                    if found[order.order_id] in {"unknown", "foreign"}
+                }
+                await take_back(connection, name, not_stored)
+            else:
+                position = min(walk.position, now.certain)
+                await connection.execute(QUERIES.move_sweep, name, position, window.page, *numbers)
+        for what, number in counts.items():
             metrics.sweep_orders_total.labels(what).inc(number)
-        if found["unknown"] or found["stale"]:
-            log.info("sweep_found", account=name, unknown=found["unknown"], stale=found["stale"], listed=len(orders))
+        if counts["unknown"] or counts["stale"]:
+            log.info("sweep_found", account=name, unknown=counts["unknown"], stale=counts["stale"], listed=len(orders))
             self._on_marked()
 
     async def _wait_for_looks(self, name: str) -> None:

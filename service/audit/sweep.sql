@@ -33,6 +33,30 @@ with noted as (
 )
 update cuadre.completeness set last_error = $2 where account = $1;
 
+-- name: begin_relisting
+-- Where the slow second reading of an account stands; null while none is under way. It begins anew at `$2` when `$4` has
+-- passed since it began; the first one waits as long, and `$3` is where it stands until then.
+insert into cuadre.sweeps as s (account, kind, from_at, to_at, position_at, started_at, moved_at, finished_at)
+values ($1, 'relisting', '-infinity', 'infinity', $3, now(), now(), now())
+on conflict (account, kind, from_at, to_at) do update set
+    position_at = case when s.finished_at is not null and s.started_at <= now() - $4::interval then $2
+        else s.position_at end,
+    finished_at = case when s.started_at > now() - $4::interval then s.finished_at end,
+    started_at = case when s.finished_at is not null and s.started_at <= now() - $4::interval then now()
+        else s.started_at end
+returning case when finished_at is null then position_at end;
+
+-- name: move_relisting
+-- The orders of a page of the second reading are dealt with; `$3`: it is at its end.
+update cuadre.sweeps set
+    position_at = greatest(position_at, $2),
+    finished_at = case when $3 then now() end,
+    listed = listed + $4,
+    unknown = unknown + $5,
+    stale = stale + $6,
+    moved_at = now()
+where account = $1 and kind = 'relisting';
+
 -- name: count_due
 -- How many known orders of an account wait for their look, up to `$2`.
 select count(*)
@@ -240,6 +264,22 @@ update cuadre.completeness as c set
     )
 where c.account = $1 and c.complete_until = $2
 returning c.complete_until;
+
+-- name: take_certificate_back
+-- The orders `$2`, created in the hours from `$3`, are listed and not stored: a certificate that speaks of such an hour
+-- goes back to the first of them and names the orders, `$4` at most.
+with missing as (
+    select m.order_id, m.hour
+    from unnest($2::text[], $3::timestamptz[]) as m(order_id, hour)
+    join cuadre.completeness as c on c.account = $1 and m.hour >= c.complete_since and m.hour < c.complete_until
+    where not exists (select from cuadre.excused_orders as e where e.order_id = m.order_id)
+)
+update cuadre.completeness as c set
+    complete_until = (select min(hour) from missing),
+    checked_at = now(),
+    blocked_by = array(select order_id from missing order by hour, order_id limit $4)
+where c.account = $1 and c.complete_until > (select min(hour) from missing)
+returning c.complete_until, c.blocked_by;
 
 -- name: forget_failure
 -- The sweep works again, and no hour is to be settled yet.

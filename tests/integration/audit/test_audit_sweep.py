@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.audit import listing
-from service.audit.completeness import LAG, read_certificate
-from service.audit.sweep import HOURS_A_ROUND, LEADER, Sweep
+from service.audit.completeness import LAG, Certificate, excuse, read_certificate
+from service.audit.sweep import HOURS_A_ROUND, LEADER, RELISTED, RELISTED_A_ROUND, Sweep
+from service.audit.windows import to_the_hour
 from service.database.leases import resign, try_lead
 from service.database.pool import Database
 from service.mercadopago.account import Account
@@ -419,6 +421,133 @@ async def test_a_refused_token_is_the_accounts_trouble_and_others_are_swept(data
         await until(is_marked, what="the good account is swept")
     assert ids(shop.orders) == {order_id(1)}
     assert {one.account for one in shop.asked} == {"default"}
+
+
+class LateShop:
+    """A list that is up to its time but for one order, 20 hours old, which it shows when all is certified."""
+
+    def __init__(self, database: Database) -> None:
+        self.database, self.list = database, BentList()
+        self.late = entry(order_id(1), ago(hours=20))
+        self.sweep = sweeps(database, self.list, lookback=timedelta(hours=30))
+
+    async def certify_all(self) -> None:
+        """With the late order in the list, which the second reading alone can find."""
+        for _ in range(8):
+            await self.sweep.sweep_once("default")
+        self.list.show(self.late)
+        await self.sweep.sweep_once("default")
+        assert await marked(self.database) == set()
+        assert (await self.certificate()).complete_until > ago(hours=2)
+
+    async def read_again(self) -> None:
+        """A day later; as many rounds as the second reading takes."""
+        await self.database.execute(
+            "update cuadre.sweeps set started_at = started_at - interval '1 day' where kind = 'relisting'"
+        )
+        for _ in range(RELISTED // RELISTED_A_ROUND):
+            await self.sweep.sweep_once("default")
+
+    async def certificate(self) -> Certificate:
+        found = await read_certificate(self.database, "default")
+        assert found is not None
+        return found
+
+
+async def test_an_order_that_the_list_shows_a_day_late_is_found_and_the_certificate_goes_back_to_its_hour(
+    database: Database,
+) -> None:
+    shop = LateShop(database)
+    await shop.certify_all()
+    before = await shop.certificate()
+    with capture_logs() as logs:
+        await shop.read_again()
+    assert await marked(database) == {order_id(1)}
+    certificate = await shop.certificate()
+    assert shop.late.created_at is not None
+    assert (certificate.complete_since, certificate.complete_until, certificate.blocked_by) == (
+        before.complete_since,
+        to_the_hour(shop.late.created_at),
+        (order_id(1),),
+    )
+    [taken_back] = [line for line in logs if line["event"] == "completeness_taken_back"]
+    assert (taken_back["log_level"], taken_back["orders"]) == ("warning", (order_id(1),))
+    await store(database, 1, shop.late.created_at, shop.late.created_at)
+    for _ in range(6):
+        await shop.sweep.sweep_once("default")
+    certificate = await shop.certificate()
+    assert (certificate.complete_since, certificate.complete_until, certificate.blocked_by) == (
+        before.complete_since,
+        before.complete_until,
+        (),
+    )
+
+
+@pytest.mark.parametrize("known_as", ["stored", "excused", "created before the certificate begins"])
+async def test_a_second_reading_takes_nothing_back_for_what_is_accounted_for(database: Database, known_as: str) -> None:
+    shop = LateShop(database)
+    if known_as.startswith("created"):
+        shop.late = entry(order_id(1), ago(hours=40))
+    await shop.certify_all()
+    assert shop.late.created_at is not None
+    if known_as == "stored":
+        await store(database, 1, shop.late.created_at, shop.late.created_at - timedelta(minutes=1))
+    elif known_as == "excused":
+        await mark_order_due(database, order_id(1), "default")
+        await excuse(database, [order_id(1)], "a test order")
+    before = await shop.certificate()
+    await shop.read_again()
+    after = await shop.certificate()
+    assert (after.complete_until, after.blocked_by) == (before.complete_until, ())
+    assert await database.fetchval("select count(*) from cuadre.sync where due_at <= now()") == 1
+
+
+async def test_a_second_reading_comes_once_a_day_and_goes_on_where_it_was_interrupted(database: Database) -> None:
+    shop = LateShop(database)
+    await shop.certify_all()
+
+    def fails(nth: int, asked: Asked) -> OrdersPage | None:
+        if ago(hours=62) < asked.begin < ago(hours=32):
+            raise ServerTrouble("500: as told", status=500)
+        return None
+
+    shop.list.before = fails
+    with pytest.raises(ServerTrouble):
+        await shop.read_again()
+    begun = await database.fetchrow("select * from cuadre.sweeps where kind = 'relisting'")
+    assert begun is not None
+    assert begun["finished_at"] is None
+    assert ago(hours=62) < begun["position_at"] < ago(hours=54)
+    shop.list.before = lambda nth, asked: None
+    shop.list.asked.clear()
+    for _ in range(RELISTED // RELISTED_A_ROUND):
+        await shop.sweep.sweep_once("default")
+    assert min(one.begin for one in shop.list.asked) >= begun["position_at"] - timedelta(minutes=2)
+    ended = await database.fetchrow("select * from cuadre.sweeps where kind = 'relisting'")
+    assert ended is not None
+    assert ended["finished_at"] is not None
+    assert ended["started_at"] == begun["started_at"]
+    shop.list.asked.clear()
+    await shop.sweep.sweep_once("default")
+    assert min(one.begin for one in shop.list.asked) > ago(hours=21), "the next one is due in a day"
+
+
+async def test_a_list_that_contradicts_itself_is_gone_by_for_what_it_shows_and_stops_no_second_reading(
+    database: Database,
+) -> None:
+    shop = LateShop(database)
+    shop.late = entry(order_id(1), ago(hours=40))
+    await shop.certify_all()
+    hidden, page = ago(hours=39), shop.list.page
+
+    def counts_one_too_many(begin: datetime, end: datetime, number: int, size: int) -> OrdersPage:
+        found = page(begin, end, number, size)
+        return replace(found, total=(found.total or 0) + 1) if begin <= hidden <= end else found
+
+    shop.list.page = counts_one_too_many  # type: ignore[method-assign]  # as its own, but for one hour's count
+    await shop.read_again()
+    assert await marked(database) == {order_id(1)}
+    assert await database.fetchval("select finished_at is not null from cuadre.sweeps where kind = 'relisting'")
 
 
 async def test_a_provider_that_does_not_say_who_the_token_is_is_swept_and_not_asked_again_soon(
