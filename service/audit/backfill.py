@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from service.audit.completeness import HOUR, QUERIES, compare
+from service.audit.completeness import HOUR, NEVER_LISTED, QUERIES, compare, read_certificate
 from service.audit.listing import AccountShutError, ProviderList
 from service.audit.windows import LONGEST, OVERLAP, Walk, Window, to_the_hour
 from service.database.pool import Database
@@ -40,7 +40,11 @@ class BackfillStoppedError(Exception):
 
 @dataclass(slots=True)
 class Backfill:
-    """What a run did. `failures`: (order id, why), in the order met. `resumed`: it goes on from an interrupted run."""
+    """What a run did. `failures`: (order id, why), in the order met. `resumed`: it goes on from an interrupted run.
+
+    `certified_since`: where the certificate begins now, None where it was not extended; `not_certified`: what the list
+    left out, where that was why.
+    """
 
     account: str
     from_at: datetime
@@ -53,6 +57,7 @@ class Backfill:
     failures: list[tuple[str, str]] = field(default_factory=list)
     finished: bool = False
     certified_since: datetime | None = None
+    not_certified: str | None = None
     shown_types: set[str] = field(default_factory=set)
 
 
@@ -80,6 +85,7 @@ class BackfillRun:
         self._failed_in_a_row = 0
         self._position = from_at
         self._held: datetime | None = None
+        self._shown_ids: set[str] = set()
         self.result = Backfill(account, from_at, to_at)
 
     async def begin(self, now: datetime) -> int | None:
@@ -168,6 +174,7 @@ class BackfillRun:
         result.stale += counts["stale"]
         result.applied += len(wanted) - len(failures)
         result.failures += failures + foreign
+        self._shown_ids |= {order.order_id for order in orders}
         result.shown_types |= {order.type for order in orders if order.type is not None}
         self._on_listed(len(orders))
 
@@ -217,13 +224,32 @@ class BackfillRun:
         raise AssertionError("unreachable: the last try returns or raises")
 
     async def _extend_certificate(self, end: datetime) -> None:
-        """All of the range is stored: a certificate that begins within it, or where it ends, begins earlier."""
+        """All of the range is stored: a certificate that begins within it, or where it ends, begins earlier.
+
+        Not where the list leaves out stored orders of a type that it shows otherwise, as in an hour of the sweep's: it
+        may leave out orders that nobody told of, too. An empty list is no evidence of anything.
+        """
         result = self.result
         begin = to_the_hour(result.from_at)
         if begin < result.from_at:
             begin += HOUR
-        types = sorted(result.shown_types)
         async with self._database.transaction() as connection:
+            certificate = await read_certificate(connection, result.account)
+            if certificate is None or not self._shown_ids:
+                return
+            left_out = await connection.fetch(
+                QUERIES.count_left_out, result.account, begin, min(end, certificate.complete_until),
+                sorted(self._shown_ids),
+            )  # fmt: skip
+            silent = NEVER_LISTED.union(certificate.blind_types)
+            doubtful = [row for row in left_out if row["type"] in result.shown_types - silent]
+            if doubtful:
+                some = ", ".join(
+                    f"{row['number']} stored orders of type {row['type']}, such as {row['example']}" for row in doubtful
+                )
+                result.not_certified = f"the list leaves out {some}"
+                return
+            types = sorted(result.shown_types.difference(row["type"] for row in left_out))
             result.certified_since = await connection.fetchval(
                 QUERIES.extend_certificate, result.account, begin, end, types
             )

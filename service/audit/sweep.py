@@ -181,8 +181,8 @@ class Sweep:
             log.debug("sweep_waits", account=name, error=type(unavailable).__name__)
 
     async def sweep_once(self, name: str) -> None:
-        """Reads the account's list once up to now, goes on with the slow second reading, if it is time, and settles hours
-        that are over, `HOURS_A_ROUND` at most.
+        """Reads the account's list once up to now, goes on with the slow second reading if it is time, and settles
+        hours that are over, `HOURS_A_ROUND` at most.
 
         Raises `MercadoPagoError`, `ListBrokenError`, `AccountGoneError`, `AccountShutError`, and what the database
         raises. Whatever it raises, the position stands before all that was not dealt with.
@@ -233,7 +233,7 @@ class Sweep:
             raise ListBrokenError(walk.broken)
 
     async def _read_again(self, listing: ProviderList, name: str, now: Now) -> None:
-        """Some hours of the last days once more, for what the list shows late. What the overlap covers is left to it."""
+        """Some hours of the last days once more, for what the list shows late; the overlap's are left out."""
         start, end = to_the_hour(now.certain - RELISTED), now.certain - self._overlap
         position: datetime | None = await self._database.fetchval(
             QUERIES.begin_relisting, name, start, now.certain, self._relist_every

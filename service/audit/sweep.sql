@@ -286,6 +286,18 @@ returning c.complete_until, c.blocked_by;
 update cuadre.completeness set last_error = null
 where account = $1 and last_error is not null and blocked_by = '{}';
 
+-- name: count_left_out
+-- Of the stored orders that were created from `$2` to before `$3`, those that the list (`$4`) did not show, by type;
+-- excused ones aside.
+select o.type, count(*) as number, min(o.order_id) as example
+from cuadre.orders as o
+left join unnest($4::text[]) as l(order_id) on l.order_id = o.order_id
+where o.account = $1 and o.updated_at >= $2 and o.created_at >= $2 and o.created_at < $3 and o.type is not null
+  and l.order_id is null
+  and not exists (select from cuadre.excused_orders as e where e.order_id = o.order_id)
+group by o.type
+order by o.type;
+
 -- name: extend_certificate
 -- A clean backfill reaches from `$2` to the certificate's begin or beyond. `$4`: types that the list showed in it.
 update cuadre.completeness as c set

@@ -109,6 +109,8 @@ async def _one_account(
         error = f"{refused.outcome}: {refused}. {refused.hint}"
     for order_id, why in backfill.result.failures:
         note(f"{order_id}  failed: {why}")
+    if backfill.result.not_certified is not None:
+        note(f"{account.name}  the certificate was not extended: {backfill.result.not_certified}")
     if error is not None:
         note(f"{account.name}  stopped: {error}")
     return backfill.result, error

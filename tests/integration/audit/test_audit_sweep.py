@@ -538,10 +538,10 @@ async def test_a_list_that_contradicts_itself_is_gone_by_for_what_it_shows_and_s
     shop = LateShop(database)
     shop.late = entry(order_id(1), ago(hours=40))
     await shop.certify_all()
-    hidden, page = ago(hours=39), shop.list.page
+    hidden, shown = ago(hours=39), shop.list.page
 
-    def counts_one_too_many(begin: datetime, end: datetime, number: int, size: int) -> OrdersPage:
-        found = page(begin, end, number, size)
+    def counts_one_too_many(begin: datetime, end: datetime, page: int, page_size: int) -> OrdersPage:
+        found = shown(begin, end, page, page_size)
         return replace(found, total=(found.total or 0) + 1) if begin <= hidden <= end else found
 
     shop.list.page = counts_one_too_many  # type: ignore[method-assign]  # as its own, but for one hour's count

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,11 +16,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from service.audit.backfill import BackfillRun
-from service.audit.completeness import QUERIES, read_certificate
+from service.audit.completeness import QUERIES, Certificate, excuse, read_certificate
 from service.audit.listing import ProviderList
 from service.database.pool import Database
 from service.mercadopago.account import Account
 from service.mercadopago.client import MercadoPagoClient
+from service.mercadopago.errors import AccountRefused
 from service.mercadopago.listing import OrdersPage
 from service.simulator.server import SimulatorConfig, create_app
 from service.sync.gates import Gates
@@ -330,6 +332,119 @@ async def test_a_clean_run_over_all_that_is_certified_knows_anew_which_types_the
     certificate = await read_certificate(database, "default")
     assert certificate is not None
     assert (certificate.complete_since, certificate.blind_types) == (FROM, ("legacy_qr",))
+
+
+class Nameless(BentList):
+    """A list of stored orders, one a minute, in whose first page one more entry bears no usable id."""
+
+    def page(self, begin: datetime, end: datetime, page: int, page_size: int) -> OrdersPage:
+        found = super().page(begin, end, page, page_size)
+        return (
+            replace(found, total=None if found.total is None else found.total + 1, skipped=1)
+            if begin <= FROM
+            else found
+        )
+
+
+def run_over(database: Database, shown: BentList) -> BackfillRun:
+    """Everything that is listed is stored as new, and nothing is looked at."""
+
+    async def look(order_id: str, of: str | None) -> str | None:
+        raise AssertionError(f"{order_id} of {of} is stored already")
+
+    gates = Gates(asyncio.get_running_loop().time)
+    gates.follow([Account("default", access_token=TOKEN)])
+    listing = ProviderList(shown, gates, "default")
+    return BackfillRun(database, listing, look, account="default", from_at=FROM, to_at=TO, random=lambda: 0.0)
+
+
+async def stored_and_listed(database: Database, count: int) -> Nameless:
+    moments = [FROM + timedelta(minutes=number) for number in range(count)]
+    for number, moment in enumerate(moments):
+        await see(database, order(number) | {"created_date": text(moment), "last_updated_date": text(moment)})
+    return Nameless([entry(str(order(number)["id"]), moment) for number, moment in enumerate(moments)])
+
+
+async def test_entries_without_a_usable_id_hold_the_position_before_them(database: Database) -> None:
+    shown = await stored_and_listed(database, 120)
+
+    def ends(nth: int, asked: Asked) -> OrdersPage | None:
+        if asked.begin > FROM:
+            raise AccountRefused("401: as told", status=401)
+        return None
+
+    shown.before = ends
+    run = run_over(database, shown)
+    await run.begin(datetime.now(UTC))
+    with pytest.raises(AccountRefused):
+        await run.run(datetime.now(UTC))
+    row = await database.fetchrow("select position_at, listed from cuadre.sweeps")
+    assert row is not None
+    assert (row["position_at"], row["listed"]) == (FROM, 100)
+
+
+async def test_entries_without_a_usable_id_are_a_failure_and_certify_nothing(database: Database) -> None:
+    await database.execute(QUERIES.begin_certificate, "default", TO)
+    run = run_over(database, await stored_and_listed(database, 3))
+    await run.begin(datetime.now(UTC))
+    result = await run.run(datetime.now(UTC))
+    assert (result.finished, result.listed, result.certified_since) == (True, 3, None)
+    assert result.failures == [("-", "the list shows entries without a usable id (1)")]
+    assert (await certificate_of(database)).complete_since == TO
+
+
+async def store(database: Database, number: int, **fields: Any) -> None:
+    """By its notification; the provider's list does not show it."""
+    dates = {"created_date": text(FROM + timedelta(hours=3)), "last_updated_date": text(FROM + timedelta(hours=3))}
+    await see(database, order(number) | dates | fields)
+
+
+async def certificate_of(database: Database) -> Certificate:
+    found = await read_certificate(database, "default")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("shown", [2, 0])
+async def test_a_list_that_leaves_out_stored_orders_or_everything_extends_nothing(
+    cuadre: Cuadre, shop: Shop, database: Database, shown: int
+) -> None:
+    await shop.sell(shown)
+    await store(database, 1)
+    await store(database, 2)
+    await database.execute(QUERIES.begin_certificate, "default", TO)
+    before = await certificate_of(database)
+    result = await cuadre("backfill", "--from", text(FROM), "--to", text(TO))
+    assert result.code == 0, result.err
+    assert await certificate_of(database) == before
+    said = f"the list leaves out 2 stored orders of type qr, such as {order(1)['id']}"
+    assert (said in result.err) is bool(shown)
+
+
+async def test_left_out_orders_that_are_excused_or_of_a_type_that_is_known_not_to_be_listed_hold_up_nothing(
+    cuadre: Cuadre, shop: Shop, database: Database
+) -> None:
+    await shop.sell(1)
+    await store(database, 1)
+    await store(database, 2, type="legacy_qr")
+    await store(database, 3, type="point")
+    await excuse(database, [order(1)["id"]], "looked into")
+    await database.execute(QUERIES.begin_certificate, "default", TO)
+    await database.execute("update cuadre.completeness set blind_types = '{point}'")
+    assert (await backfilled(cuadre))["complete_since"] == text(FROM)
+    certificate = await certificate_of(database)
+    assert (certificate.complete_since, certificate.blind_types) == (FROM, ("legacy_qr", "point"))
+
+
+async def test_a_type_that_is_listed_in_part_stays_named_as_blind(
+    cuadre: Cuadre, shop: Shop, database: Database
+) -> None:
+    await shop.sell(1)
+    await store(database, 1)
+    await database.execute(QUERIES.begin_certificate, "default", FROM)
+    await database.execute("update cuadre.completeness set blind_types = '{qr}', complete_until = $1", TO)
+    await backfilled(cuadre)
+    assert (await certificate_of(database)).blind_types == ("qr",)
 
 
 @pytest.mark.parametrize("how", ["failed", "resumed"])
