@@ -7,7 +7,9 @@ statement, from the hour's begin to its end or not at all.
 The list is the provider's index, which is late at times. Stored orders are a measure of it: while orders of the hour
 are stored that the list does not show, it is asked again later. What it still leaves out after `PATIENCE` blocks the
 certificate where the list shows others of that type: it may leave out orders that nobody told of, too. A type of which
-it never showed any is named as blind: the certificate says nothing about that type.
+it never showed any is named as blind: the certificate says nothing about that type, until an hour shows all that is
+stored of it. From then on the certificate speaks of that type, so it begins with that hour; a backfill over the hours
+before takes it back to where it began.
 
 An hour is read once, so a list that is later than that shows orders of hours that are certified already. Once a day the
 last three days are listed again, slowly: where that shows an order of a certified hour that is not stored, the
@@ -79,11 +81,15 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one complete pass says of its hour: it may be certified where nothing blocks and nothing is waited for."""
+    """What one complete pass says of its hour: it may be certified where nothing blocks and nothing is waited for.
+
+    `shown_again`: types named as blind of which the list shows orders, and leaves out none that is stored.
+    """
 
     blocked_by: tuple[str, ...] = ()
     reason: str | None = None
     newly_blind: tuple[str, ...] = ()
+    shown_again: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -143,12 +149,10 @@ def judge_hour(
         return Verdict(blocked_by=tuple(sorted(missing)[:NAMED]))
     if seen.skipped:
         return Verdict(reason=f"the list shows entries without a usable id ({seen.skipped})")
-    shown_types = {order.type for order in seen.listed.values()}.union(shown) - NEVER_LISTED
-    left_out = [
-        (order_id, kind)
-        for order_id, kind in stored
-        if kind is not None and kind not in blind and order_id not in seen.listed
-    ]
+    shown_here = {order.type for order in seen.listed.values()}
+    shown_types = shown_here.union(shown) - NEVER_LISTED
+    unlisted = [(order_id, kind) for order_id, kind in stored if kind is not None and order_id not in seen.listed]
+    left_out = [(order_id, kind) for order_id, kind in unlisted if kind not in blind]
     doubtful = [order_id for order_id, kind in left_out if kind not in NEVER_LISTED]
     if doubtful and now - (seen.begin + HOUR) < PATIENCE:
         some = f"{len(doubtful)}, such as {doubtful[0]}"
@@ -158,7 +162,9 @@ def judge_hour(
         numbers = sorted(Counter(kind for _, kind in unexplained).items())
         some = ", ".join(f"{number} stored orders of type {kind}" for kind, number in numbers)
         return Verdict(tuple(order_id for order_id, _ in unexplained[:NAMED]), f"the list leaves out {some}")
-    return Verdict(newly_blind=tuple(sorted({kind for _, kind in left_out})))
+    newly_blind = tuple(sorted({kind for _, kind in left_out}))
+    shown_again = shown_here.intersection(blind).difference(kind for _, kind in unlisted)
+    return Verdict(newly_blind=newly_blind, shown_again=tuple(sorted(kind for kind in shown_again if kind is not None)))
 
 
 async def compare(connection: Querying, listed: Iterable[ListedOrder], *, mark_for: str | None) -> dict[str, str]:
@@ -251,7 +257,7 @@ async def settle_hour(
         verdict = judge_hour(seen, missing, stored, certificate.blind_types, now, shown)
         moved = await connection.fetchval(
             QUERIES.settle_hour, account, seen.begin, end, verdict.is_complete, verdict.blocked_by, verdict.reason,
-            verdict.newly_blind,
+            verdict.newly_blind, verdict.shown_again,
         )  # fmt: skip
     if moved is not None:
         _tell(certificate, verdict)
@@ -265,6 +271,16 @@ def _tell(certificate: Certificate, verdict: Verdict) -> None:
             account=certificate.account,
             types=verdict.newly_blind,
             advice="orders of these types that no notification announces are not found, and not certified",
+        )
+    if verdict.shown_again:
+        log.warning(
+            "list_shows_type_again",
+            account=certificate.account,
+            types=verdict.shown_again,
+            hour=certificate.complete_until.isoformat(),
+            advice="the certificate speaks of these types from this hour on, and begins with it; for the hours before: "
+            f"cuadre backfill --from {certificate.complete_since:%Y-%m-%dT%H:%M:%SZ} "
+            f"--to {certificate.complete_until:%Y-%m-%dT%H:%M:%SZ} --account {certificate.account}",
         )
     if verdict.blocked_by and verdict.blocked_by != certificate.blocked_by:
         log.warning(
@@ -322,9 +338,11 @@ async def refresh_gauges(database: Querying, accounts: Collection[str] | None = 
     found = [one for one in await read_certificates(database) if accounts is None or one.account in accounts]
     metrics.complete_until_timestamp_seconds.clear()
     metrics.completeness_blocked.clear()
+    metrics.completeness_blind_types.clear()
     for one in found:
         metrics.complete_until_timestamp_seconds.labels(one.account).set(one.complete_until.timestamp())
         metrics.completeness_blocked.labels(one.account).set(int(one.is_blocked))
+        metrics.completeness_blind_types.labels(one.account).set(len(one.blind_types))
 
 
 def _certificate(row: Any) -> Certificate:

@@ -252,8 +252,9 @@ where exists (
 
 -- name: settle_hour
 -- What a complete pass over the hour from `$2` to `$3` allows. A certificate that stands elsewhere by now is left alone:
--- somebody else has settled that hour.
+-- somebody else has settled that hour. It speaks of the types `$8`, which it did not speak of before, from this hour on.
 update cuadre.completeness as c set
+    complete_since = case when c.blind_types && $8::text[] then $2 else c.complete_since end,
     complete_until = case when $4 then $3 else c.complete_until end,
     checked_at = now(),
     blocked_by = $5::text[],
@@ -261,6 +262,7 @@ update cuadre.completeness as c set
     blind_types = (
         select coalesce(array_agg(distinct t.type order by t.type), '{}')
         from unnest(c.blind_types || $7::text[]) as t(type)
+        where t.type <> all($8::text[])
     )
 where c.account = $1 and c.complete_until = $2
 returning c.complete_until;

@@ -152,6 +152,12 @@ complete_until_timestamp_seconds = Gauge(
 completeness_blocked = Gauge(
     "cuadre_completeness_blocked", "1 while the certificate of completeness cannot move.", ["account"], registry=None
 )
+completeness_blind_types = Gauge(
+    "cuadre_completeness_blind_types",
+    "Types of orders that the provider's list leaves out, so that the certificate says nothing about them.",
+    ["account"],
+    registry=None,
+)
 verify_finished_timestamp_seconds = Gauge(
     "cuadre_verify_finished_timestamp_seconds",
     "When the last full or nightly comparison finished (before the first: when it began), as Unix time.",
@@ -180,6 +186,7 @@ DATABASE_GAUGES = (
     oldest_command_seconds,
     complete_until_timestamp_seconds,
     completeness_blocked,
+    completeness_blind_types,
     verify_finished_timestamp_seconds,
     verify_drifted_orders,
     verify_unanswered_orders,

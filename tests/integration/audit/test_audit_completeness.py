@@ -296,7 +296,7 @@ async def test_a_list_that_is_later_than_the_lag_betrays_itself_by_what_is_store
     assert (await shop.certificate()).blocked_by == (order_id(3),)
 
 
-async def test_a_type_that_the_list_never_shows_is_named_and_stays_named(shop: Shop) -> None:
+async def test_a_type_that_the_list_never_shows_is_named_until_it_shows_it(shop: Shop) -> None:
     shop.sell(1, kind="point")
     await shop.store(1, type="point")
     await shop.store(2)
@@ -304,10 +304,27 @@ async def test_a_type_that_the_list_never_shows_is_named_and_stays_named(shop: S
     certificate = await shop.certificate()
     assert certificate.blind_types == ("qr",)
     assert certificate.complete_until > NOON
-    shop.sell(9, minutes=65 + 60 * 3)
-    await shop.store(9, minutes=65 + 60 * 3)
+    shop.sell(8, minutes=65 + 60 * 3, kind="point")
+    await shop.store(8, minutes=65 + 60 * 3, type="point")
+    shop.sell(9, minutes=65 + 60 * 4)
+    await shop.store(9, minutes=65 + 60 * 4)
+    await shop.store(10, minutes=66 + 60 * 4)
+    await shop.certify(NOON + 6 * HOUR + LAG)
+    certificate = await shop.certificate()
+    assert certificate.blind_types == ("qr",), "in the only hour with such orders it leaves one out"
+    assert (certificate.complete_since, certificate.complete_until) == (NOON, NOON + 6 * HOUR)
+    shop.sell(11, minutes=65 + 60 * 6)
+    await shop.store(11, minutes=65 + 60 * 6)
     await shop.certify(NOON + 9 * HOUR)
-    assert (await shop.certificate()).blind_types == ("qr",)
+    certificate = await shop.certificate()
+    assert certificate.blind_types == ()
+    seen = (certificate.complete_since, certificate.complete_until)
+    assert seen == (NOON + 7 * HOUR, NOON + 8 * HOUR), "of the hours before, it does not know all orders of that type"
+    await shop.store(12, minutes=70 + 60 * 7)
+    await shop.database.execute("update cuadre.orders set first_seen_at = created_at")
+    await shop.certify(NOON + 12 * HOUR)
+    certificate = await shop.certificate()
+    assert (certificate.blocked_by, certificate.is_blocked) == ((order_id(12),), True)
 
 
 @pytest.mark.parametrize("shown_in", ["the hour", "an hour before"])
@@ -421,14 +438,19 @@ async def test_gauges_show_how_far_and_whether_blocked(shop: Shop, database: Dat
     await other.begin(NOON + 6 * HOUR)
     shop.sell(1)
     await shop.certify()
+    await database.execute("update cuadre.completeness set blind_types = '{point,qr}' where account = 'second'")
     await refresh_gauges(database)
 
     def read(account: str) -> tuple[float | None, ...]:
-        gauges = (metrics.complete_until_timestamp_seconds, metrics.completeness_blocked)
+        gauges = (
+            metrics.complete_until_timestamp_seconds,
+            metrics.completeness_blocked,
+            metrics.completeness_blind_types,
+        )
         return tuple(_values(gauge).get(account) for gauge in gauges)
 
-    assert read("default") == (NOON.timestamp(), 1)
-    assert read("second") == ((NOON + 6 * HOUR).timestamp(), 0)
+    assert read("default") == (NOON.timestamp(), 1, 0)
+    assert read("second") == ((NOON + 6 * HOUR).timestamp(), 0, 2)
     await refresh_gauges(database, ["second"])
     assert _values(metrics.completeness_blocked).keys() == {"second"}
     assert [one.account for one in await read_certificates(database)] == ["default", "second"]

@@ -78,6 +78,14 @@ def test_a_type_that_the_list_showed_at_another_time_is_not_blind_and_what_is_le
     assert not judge_hour(seen(), [], stored(order(1)), (), SOON, {"qr"}).is_complete
 
 
+def test_a_blind_type_of_which_the_hour_shows_all_that_is_stored_is_blind_no_more() -> None:
+    shown, left_out = order(1), order(2)
+    assert judge_hour(seen(shown), [], stored(shown), ("qr",), SOON) == Verdict(shown_again=("qr",))
+    assert judge_hour(seen(shown), [], stored(shown, left_out), ("qr",), SOON) == Verdict()
+    assert judge_hour(seen(), [], [], ("qr",), SOON) == Verdict()
+    assert judge_hour(seen(shown), [shown.order_id], [], ("qr",), SOON).shown_again == ()
+
+
 def test_sales_that_are_no_orders_at_the_provider_are_not_waited_for() -> None:
     legacy = order(1, kind="legacy_qr")
     assert judge_hour(seen(), [], stored(legacy), (), SOON) == Verdict(newly_blind=("legacy_qr",))
