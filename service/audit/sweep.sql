@@ -76,7 +76,8 @@ select exists (
 );
 
 -- name: compare_listed
--- Which of the listed orders are unknown here, or stored as of an earlier change. Changes nothing.
+-- Which of the listed orders are unknown here, or stored as of an earlier change. One that was marked due for this very
+-- change, and read since, is known: the list may date a change later than the order itself does. Changes nothing.
 with listed as (
     select order_id, max(updated_at) as updated_at
     from unnest($1::text[], $2::timestamptz[]) as l(order_id, updated_at)
@@ -86,11 +87,13 @@ select
     l.order_id,
     case
         when o.order_id is null then 'unknown'
-        when l.updated_at is not null and (o.updated_at is null or o.updated_at < l.updated_at) then 'stale'
-        else 'known'
+        when l.updated_at is null or o.updated_at >= l.updated_at then 'known'
+        when s.listed_updated_at >= l.updated_at and o.claimed_at > s.marked_at then 'known'
+        else 'stale'
     end as found
 from listed as l
 left join cuadre.orders as o on o.order_id = l.order_id
+left join cuadre.sync as s on s.order_id = l.order_id
 order by l.order_id;
 
 -- name: mark_listed
@@ -107,14 +110,17 @@ compared as materialized (
         l.order_id,
         case
             when o.order_id is null then 'unknown'
-            when l.updated_at is not null and (o.updated_at is null or o.updated_at < l.updated_at) then 'stale'
-            else 'known'
-        end as found
+            when l.updated_at is null or o.updated_at >= l.updated_at then 'known'
+            when s.listed_updated_at >= l.updated_at and o.claimed_at > s.marked_at then 'known'
+            else 'stale'
+        end as found,
+        l.updated_at
     from listed as l
     left join cuadre.orders as o on o.order_id = l.order_id
+    left join cuadre.sync as s on s.order_id = l.order_id
 ),
 owed as (
-    select c.order_id
+    select c.order_id, c.updated_at
     from compared as c
     left join cuadre.sync as s on s.order_id = c.order_id
     where c.found <> 'known'
@@ -129,9 +135,9 @@ owed as (
 ),
 marked as (
     insert into cuadre.sync as s (
-        order_id, account, trust, requested, requested_trusted, due_at, cause, marked_at
+        order_id, account, trust, requested, requested_trusted, due_at, cause, marked_at, listed_updated_at
     )
-    select order_id, $1, 1, 1, 1, now(), 'sweep', now()
+    select order_id, $1, 1, 1, 1, now(), 'sweep', now(), updated_at
     from owed
     order by order_id
     on conflict (order_id) do update set
@@ -142,7 +148,8 @@ marked as (
         due_at = least(s.due_at, now()),
         cause = 'sweep',
         notification_id = null,
-        marked_at = now()
+        marked_at = now(),
+        listed_updated_at = excluded.listed_updated_at
 )
 select order_id, found from compared order by order_id;
 

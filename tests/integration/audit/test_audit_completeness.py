@@ -155,6 +155,43 @@ async def test_an_order_that_is_stored_older_blocks_it_and_one_that_is_stored_ne
     assert await shop.hours() == 1
 
 
+async def test_a_change_that_the_list_dates_later_than_the_order_does_is_known_once_the_order_is_read(
+    shop: Shop,
+) -> None:
+    shop.sell(1)
+    await shop.store(1)
+    shop.list.touch(order_id(1), shop.created(1) + timedelta(microseconds=400))
+    await shop.certify()
+    assert (await shop.certificate()).blocked_by == (order_id(1),)
+    await shop.certify()
+    assert (await shop.certificate()).blocked_by == (order_id(1),), "it was read before the list told of the change"
+    await shop.store(1)
+    await shop.certify()
+    assert await shop.hours() == 1
+    # What changes later is a change like any other.
+    shop.list.touch(order_id(1), NOON + timedelta(minutes=50))
+    await shop.database.execute("update cuadre.completeness set complete_until = complete_since")
+    await shop.certify()
+    assert (await shop.certificate()).blocked_by == (order_id(1),)
+    assert await shop.due() == {order_id(1)}
+
+
+@pytest.mark.parametrize("tried", ["long ago", "a moment ago"])
+async def test_an_order_in_quarantine_is_not_marked_again_within_six_hours_of_its_last_mark(
+    shop: Shop, tried: str
+) -> None:
+    """However long it has been in quarantine."""
+    shop.sell(1)
+    await shop.certify()
+    await shop.database.execute(
+        "update cuadre.sync set due_at = null, quarantined_at = now() - interval '7 hours', "
+        "quarantine_reason = 'unreadable', marked_at = now() - $1::interval",
+        timedelta(hours=7) if tried == "long ago" else timedelta(minutes=5),
+    )
+    await shop.certify()
+    assert await shop.due() == ({order_id(1)} if tried == "long ago" else set())
+
+
 async def test_where_the_list_tells_no_update_it_is_enough_that_the_order_is_stored(shop: Shop) -> None:
     shop.list.show(entry(order_id(1), None))
     await shop.store(1)
