@@ -214,11 +214,13 @@ async def certify(
     lag: timedelta = LAG,
     shown: Collection[str] = (),
     most_hours: int | None = None,
+    most_marked: int | None = None,
 ) -> bool:
     """Settles the account's hours, one after the other, until one is not over for long enough or does not pass.
 
     `now` is the time that has passed for certain; `shown`: types that the list showed lately; `most_hours`: so many
-    are settled, and the others left for the next time (None: all). Returns whether orders may have been marked due.
+    are settled, and the others left for the next time (None: all); `most_marked`: so many orders are marked due at
+    most (None: all that are missing). Returns whether orders may have been marked due.
 
     Raises what `ask` raises, `ListBrokenError`, and what the database raises; nothing has moved then.
     """
@@ -229,7 +231,7 @@ async def certify(
             await database.execute(QUERIES.forget_failure, account)
             return False
         seen = await read_hour(ask, begin, count=count)
-        verdict = await settle_hour(database, certificate, seen, now, shown)
+        verdict = await settle_hour(database, certificate, seen, now, shown, most_marked=most_marked)
         if not verdict.is_complete:
             return bool(verdict.blocked_by)
         settled += 1
@@ -237,12 +239,22 @@ async def certify(
 
 
 async def settle_hour(
-    database: Database, certificate: Certificate, seen: HourPass, now: datetime, shown: Collection[str] = ()
+    database: Database,
+    certificate: Certificate,
+    seen: HourPass,
+    now: datetime,
+    shown: Collection[str] = (),
+    *,
+    most_marked: int | None = None,
 ) -> Verdict:
-    """Compares, marks what is missing, and moves the certificate if nothing is; all in one commit."""
+    """Compares, marks what is missing (`most_marked` orders at most), and moves the certificate if nothing is; all in
+    one commit.
+    """
     account, end = certificate.account, seen.begin + HOUR
     async with database.transaction() as connection:
-        found = await compare(connection, seen.listed.values(), mark_for=account)
+        found = await compare(connection, seen.listed.values(), mark_for=None)
+        behind = sorted(order_id for order_id, what in found.items() if what in {"unknown", "stale"})
+        await compare(connection, [seen.listed[order_id] for order_id in behind[:most_marked]], mark_for=account)
         rows = await connection.fetch(QUERIES.read_stored_of_hour, account, seen.begin, end)
         of_the_hour = sorted({*found, *(row["order_id"] for row in rows)})
         excused = {row["order_id"] for row in await connection.fetch(QUERIES.read_excused, of_the_hour)}

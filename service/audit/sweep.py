@@ -12,19 +12,19 @@ import asyncio
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
 from service.audit.completeness import EDGE, LAG, QUERIES, WAITING, certify, compare, take_back
-from service.audit.listing import AccountGoneError, AccountShutError, Now, ProviderList, Searches
+from service.audit.listing import SHUT_SECONDS, AccountGoneError, AccountShutError, Now, ProviderList, Searches
 from service.audit.windows import ListBrokenError, Walk, Window, earliest_begin, to_the_hour
 from service.database.leases import resign, try_lead
 from service.database.pool import UNAVAILABLE, Database
 from service.mercadopago.errors import AccountRefused, MercadoPagoError
-from service.mercadopago.listing import OrdersPage
+from service.mercadopago.listing import ListedOrder, OrdersPage
 from service.mercadopago.pacing import backoff_seconds
 from service.sync.gates import Gates
 from service.telemetry import metrics
@@ -39,6 +39,8 @@ RELIST_EVERY: Final = timedelta(days=1)
 RELISTED_A_ROUND: Final = timedelta(hours=6)
 LOOKBACK: Final = timedelta(hours=48)
 DUE_LIMIT: Final = 2000
+LOOKS_AHEAD_SECONDS: Final = 4.0
+"""So many seconds' worth of an account's looks may wait at most when orders are marked: as long may a till's wait."""
 BACKOFF_SECONDS: Final = (1.0, 900.0)
 HOURS_A_ROUND: Final = 4
 """So many hours at most are settled in one round: a backlog is spread over the rounds, not asked for at once."""
@@ -52,8 +54,8 @@ class Sweep:
     `gates` are the worker's: looks and searches share an account's rate. `every_seconds` lies between two readings of
     an account; `overlap` is read again each time; `lookback` is where a new account begins; `lag` after its end an hour
     may be certified. `relist_every` lies between the beginnings of two slow readings of the last `RELISTED`. While
-    `due_limit` orders of the account are due, its sweep waits. `beat` is called whenever the loop makes progress,
-    `on_marked` after a commit that marked orders due.
+    `due_limit` orders that were asked for are due, or `LOOKS_AHEAD_SECONDS` of the account's rate, its sweep waits.
+    `beat` is called whenever the loop makes progress, `on_marked` after a commit that marked orders due.
     """
 
     def __init__(
@@ -200,9 +202,10 @@ class Sweep:
         async def count(window: Window) -> OrdersPage:
             return await listing.search(window, page_size=1)
 
+        room = await self._wait_for_looks(name)
         marked = await certify(
             self._database, name, listing.search, now.certain, count=count, lag=self._lag, shown=self._shown[name],
-            most_hours=HOURS_A_ROUND,
+            most_hours=HOURS_A_ROUND, most_marked=room,
         )  # fmt: skip
         if marked:
             self._on_marked()
@@ -253,33 +256,60 @@ class Sweep:
     async def _record(
         self, name: str, walk: Walk, page: OrdersPage, window: Window, now: Now, *, again: bool = False
     ) -> None:
+        """Marks what is to be looked at, as many at a time as do not hold up others' looks for long; the position moves
+        with the last of them.
+        """
         orders = walk.read(page)
         self._shown[name] |= {order.type for order in orders if order.type is not None}
-        async with self._database.transaction() as connection:
-            found = await compare(connection, orders, mark_for=name)
-            counts = Counter(found.values())
-            numbers = len(orders), counts["unknown"], counts["stale"]
-            if again:
-                await connection.execute(QUERIES.move_relisting, name, walk.position, False, *numbers)
-                not_stored = {
-                    order.order_id: order.created_at or window.begin
-                    for order in orders
-                    if found[order.order_id] in {"unknown", "foreign"}
-                }
-                await take_back(connection, name, not_stored)
-            else:
-                position = min(walk.position, now.certain)
-                await connection.execute(QUERIES.move_sweep, name, position, window.page, *numbers)
-        for what, number in counts.items():
-            metrics.sweep_orders_total.labels(what).inc(number)
-        if counts["unknown"] or counts["stale"]:
-            log.info("sweep_found", account=name, unknown=counts["unknown"], stale=counts["stale"], listed=len(orders))
-            self._on_marked()
+        is_last = False
+        while not is_last:
+            room = await self._wait_for_looks(name)
+            part, orders = orders[:room], orders[room:]
+            is_last = not orders
+            async with self._database.transaction() as connection:
+                found = await compare(connection, part, mark_for=name)
+                counts = Counter(found.values())
+                numbers = len(part), counts["unknown"], counts["stale"]
+                if again:
+                    moved_to = walk.position if is_last else window.begin
+                    await connection.execute(QUERIES.move_relisting, name, moved_to, False, *numbers)
+                    await take_back(connection, name, _not_stored(part, found, window))
+                else:
+                    moved_to = min(walk.position if is_last else window.begin, now.certain)
+                    await connection.execute(QUERIES.move_sweep, name, moved_to, window.page, *numbers)
+            for what, number in counts.items():
+                metrics.sweep_orders_total.labels(what).inc(number)
+            if counts["unknown"] or counts["stale"]:
+                unknown, stale = counts["unknown"], counts["stale"]
+                log.info("sweep_found", account=name, unknown=unknown, stale=stale, listed=len(part))
+                self._on_marked()
 
-    async def _wait_for_looks(self, name: str) -> None:
-        """What was found before is looked at first: the queue of one account does not grow without bound."""
+    async def _wait_for_looks(self, name: str) -> int:
+        """What was found before is looked at first: the queue of one account does not grow without bound, and a till's
+        order does not stand behind a catch-up. How many more may be marked now.
+
+        Raises `AccountShutError` where no look goes out for a while.
+        """
+        shut_at: float | None = None
         while True:
-            due: int = await self._database.fetchval(QUERIES.count_due, name, self._due_limit)
-            if due < self._due_limit or self._gates.account(name) is None:
-                return
+            gate, now = self._gates.gate(name), self._clock()
+            limit = self._due_limit
+            if gate is not None:
+                limit = min(limit, max(1, int(gate.rate_per_second * LOOKS_AHEAD_SECONDS)))
+            due: int = await self._database.fetchval(QUERIES.count_due, name, limit)
+            if due < limit or gate is None:
+                return max(1, limit - due)
+            paused = gate.paused(now)
+            shut_at = None if paused is None else shut_at or now
+            if shut_at is not None and now - shut_at >= SHUT_SECONDS:
+                raise AccountShutError(f"no look goes out for account {name} ({paused}), and {due} orders wait")
             await asyncio.sleep(self._turn_seconds)
+
+
+def _not_stored(orders: Sequence[ListedOrder], found: Mapping[str, str], window: Window) -> dict[str, datetime]:
+    """With the time of creation, or the earliest that it can be."""
+    return {
+        order.order_id: order.created_at or window.begin
+        for order in orders
+        if found[order.order_id] in {"unknown", "foreign"}
+    }

@@ -58,11 +58,11 @@ update cuadre.sweeps set
 where account = $1 and kind = 'relisting';
 
 -- name: count_due
--- How many known orders of an account wait for their look, up to `$2`.
+-- How many known orders of an account, of which somebody asked or told, wait for their look, up to `$2`.
 select count(*)
 from (
     select from cuadre.sync
-    where account = $1 and (trust > 0) = true and due_at <= now()
+    where account = $1 and (trust > 0) = true and asked = true and due_at <= now()
     limit $2
 ) as due;
 

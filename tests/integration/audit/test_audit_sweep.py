@@ -182,21 +182,66 @@ async def test_marks_and_position_are_one_commit(
     assert await marked(database) == {order_id(1)}
 
 
-async def test_the_sweep_waits_while_many_orders_are_due(database: Database) -> None:
+@pytest.mark.parametrize(("rate", "due_limit", "most"), [(500.0, 50, 50), (20.0, 2000, 80)])
+async def test_no_more_orders_are_marked_at_a_time_than_are_looked_at_within_seconds(
+    database: Database, rate: float, due_limit: int, most: int
+) -> None:
     shop = BentList([entry(order_id(n), ago(hours=3) + timedelta(seconds=n)) for n in range(250)])
-    sweep = sweeps(database, shop, due_limit=50)
+    sweep = sweeps(database, shop, replace(SHOP, rate_per_second=rate), due_limit=due_limit)
     task = asyncio.create_task(sweep.sweep_once("default"))
 
-    for page in (1, 2):
+    async def waits_or_is_over() -> bool:
+        return task.done() or len(await marked(database)) >= most
 
-        async def waits(page: int = page) -> bool:
-            return len(shop.asked) == page and len(await marked(database)) >= 50
-
-        await until(waits, what=f"page {page} is marked")
-        assert len(shop.asked) == page, "no further page is asked for while its orders are due"
-        await database.execute("update cuadre.sync set due_at = now() + interval '1 day'")
-    await asyncio.wait_for(task, 10)
+    times = 0
+    while not task.done():
+        await until(waits_or_is_over, what="as many as may be are marked")
+        assert len(await marked(database)) <= most
+        times += 1
+        await database.execute(
+            "update cuadre.sync set fetched = requested, due_at = now() + interval '1 day' where due_at <= now()"
+        )
+    await task
+    assert times >= 250 // most
     assert await database.fetchval("select count(*) from cuadre.sync") == 250
+    assert (await standing(database))["listed"] == 250
+
+
+async def test_looks_that_only_the_schedule_brings_hold_up_no_sweep(database: Database) -> None:
+    for number in range(60):
+        await mark_order_due(database, order_id(number), "default")
+    await database.execute("update cuadre.sync set fetched = requested")
+    shop = BentList([entry(order_id(100), ago(minutes=5))])
+    await sweeps(database, shop, due_limit=50).sweep_once("default")
+    assert order_id(100) in await marked(database)
+
+
+async def test_a_sweep_that_waits_for_looks_which_nobody_may_make_says_so(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.audit.sweep.SHUT_SECONDS", 0.0)
+    for number in range(3):
+        await mark_order_due(database, order_id(number), "default")
+    sweep = sweeps(database, BentList(), due_limit=3)
+    clock, gate = asyncio.get_running_loop().time, sweep._gates.gate("default")
+    assert gate is not None
+    shut = clock()
+
+    def shuts(nth: int, asked: Asked) -> OrdersPage | None:
+        raise AssertionError("the list is not read")
+
+    async def refuses(account: Account) -> Any:
+        gate.take(shut, known=1)
+        gate.refused(shut)
+        raise BadRequest("404", status=404)
+
+    shop = sweep._client
+    assert isinstance(shop, BentList)
+    shop.before, shop.who_am_i = shuts, refuses  # type: ignore[method-assign]  # shuts the gate when it is asked
+    await sweep._round("default")
+    assert (await standing(database))["last_error"].startswith(
+        "waiting: no look goes out for account default (refused)"
+    )
 
 
 async def test_a_slow_accounts_sweep_waits_while_a_look_is_due_and_not_for_one_under_way(
