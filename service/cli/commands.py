@@ -31,6 +31,7 @@ COMMANDS = {
     "quarantine": "quarantine:app",
     "erase-payer": "erase_payer:command",
     "simulator": "launchers:simulator",
+    "accounts": "accounts:app",
     "config": "config:command",
 }
 
