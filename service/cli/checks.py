@@ -1,5 +1,6 @@
 """Pure: what the doctor makes of what it found. Each function turns facts into rows; nothing here reads anything."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -208,6 +209,9 @@ def backlog(rows: Sequence[Row], configured: Iterable[str]) -> list[Check]:
     status: Status = "fail" if oldest > DUE_FAIL_SECONDS else "warn" if oldest > DUE_WARN_SECONDS else "ok"
     advice = None if status == "ok" else "is cuadre serve running, is its account paused, do calls fail? See its log"
     waits = f", the oldest for {_ago(timedelta(seconds=oldest))}" if due else ""
+    # They wait behind everything else and anybody can send them, so however long they wait is no trouble.
+    strangers = sum(row["strangers_due"] for row in ours)
+    waits += f"; besides, {strangers} that only unverified notifications name" if strangers else ""
     found = [Check("backlog", status, f"{due} orders due{waits}", advice)]
     quarantined = sum(row["quarantined"] for row in rows)
     found.append(
@@ -223,7 +227,8 @@ def backlog(rows: Sequence[Row], configured: Iterable[str]) -> list[Check]:
             "unconfigured",
             "warn",
             f"{row['scheduled']} orders wait for looks and the account is not configured",
-            "configure it again, or leave them: nothing looks at them",
+            f"nothing reads them: configure it again, or where it has another name now: cuadre accounts move "
+            f"{shlex.quote(row['account'])} NEW",
             row["account"],
         )
         for row in rows

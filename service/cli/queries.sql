@@ -64,13 +64,15 @@ left join lateral (
 order by a.account;
 
 -- name: read_backlog
--- Per account: what is due, how long the oldest waits, what sits in quarantine.
+-- Per account: what is due of known orders and of strangers, how long the oldest waits, looks ahead, what sits in
+-- quarantine.
 select
     account,
-    count(*) filter (where due_at <= now()) as due,
-    coalesce(extract(epoch from now() - min(due_at) filter (where due_at <= now())), 0)::double precision
+    count(*) filter (where trust > 0 and due_at <= now()) as due,
+    coalesce(extract(epoch from now() - min(due_at) filter (where trust > 0 and due_at <= now())), 0)::double precision
         as oldest_seconds,
-    count(*) filter (where due_at is not null) as scheduled,
+    count(*) filter (where trust = 0 and due_at <= now()) as strangers_due,
+    count(*) filter (where trust > 0 and due_at is not null) as scheduled,
     count(*) filter (where quarantined_at is not null) as quarantined
 from cuadre.sync
 group by account

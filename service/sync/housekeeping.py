@@ -23,6 +23,8 @@ MONTHS_AHEAD = 3
 LEADER = "housekeeping"
 # Counting orders may take this share of the time at most: on a large table it is done less often.
 COUNTING_SHARE = 0.05
+# Rows of strangers that one statement takes out.
+FORGOTTEN_AT_ONCE = 1000
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +55,7 @@ class Housekeeping:
         self._elected = False
         self._next_partitions = 0.0
         self._next_counting = 0.0
+        self._told_of_nobody: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     async def run(self) -> None:
         """Until cancelled; then the place is given up."""
@@ -82,6 +85,7 @@ class Housekeeping:
         if now >= self._next_partitions:
             self._next_partitions = now + PARTITIONS_EVERY_SECONDS
             await self._database.fetchval(QUERIES.ensure_partitions, MONTHS_AHEAD)
+            await self._forget_strangers()
         await self._refresh_gauges()
         await self._judge_rules_due()
         if now >= self._next_counting:
@@ -110,12 +114,37 @@ class Housekeeping:
                 report_discrepancy(change)
             self._on_committed()
 
+    async def _forget_strangers(self) -> None:
+        """What was invented, or another seller's, does not stay for ever: whoever speaks of it makes its row anew."""
+        while await self._database.fetchval(QUERIES.forget_strangers, FORGOTTEN_AT_ONCE) == FORGOTTEN_AT_ONCE:
+            pass
+
+    async def _look_for_orders_of_nobody(self) -> None:
+        """Known orders of accounts that are not configured: nobody reads them, whatever is told of them."""
+        configured = tuple(self._accounts())
+        rows = await self._database.fetch(QUERIES.read_orders_of_nobody, list(configured))
+        metrics.orders_of_nobody.set(sum(row["due"] for row in rows))
+        told = (configured, tuple(row["account"] for row in rows))
+        if rows and told != self._told_of_nobody:
+            log.warning(
+                "orders_of_nobody",
+                accounts=[row["account"] for row in rows],
+                configured=list(configured),
+                advice="no account of that name is configured, so nothing reads these orders: configure it, or where "
+                "it has another name now: cuadre accounts move OLD NEW",
+            )
+        self._told_of_nobody = told
+
     async def _refresh_gauges(self) -> None:
+        await self._look_for_orders_of_nobody()
         row = await self._database.fetchrow(QUERIES.read_due_gauges, list(self._accounts()))
         assert row is not None
         metrics.orders_due.set(row["orders_due"])
         metrics.oldest_due_seconds.set(row["oldest_due_seconds"])
+        metrics.strangers_due.set(row["strangers_due"])
+        metrics.oldest_stranger_due_seconds.set(row["oldest_stranger_due_seconds"])
         metrics.orders_quarantined.set(row["orders_quarantined"])
+        metrics.strangers_quarantined.set(row["strangers_quarantined"])
         open_by_rule = {row["rule"]: row["open"] for row in await self._database.fetch(QUERIES.read_discrepancy_gauges)}
         for rule in RULES:
             metrics.discrepancies_open.labels(rule).set(open_by_rule.get(rule, 0))

@@ -695,22 +695,96 @@ order by rules_due_at
 limit 64;
 
 -- name: read_due_gauges
--- How much is due and how long the oldest waits, of the accounts that somebody looks after; what sits in quarantine.
--- Both queues are named, so that the index leads to what is due and to nothing else.
+-- How much is due and how long the oldest waits, of the accounts that somebody looks after, known orders and strangers
+-- apart: anybody can make strangers wait. What sits in quarantine; of that, strangers of which the provider has shown
+-- nothing. All queues are named, so that the index leads to what is due and to nothing else.
+with due as (
+    select known, count(s.due_at) as orders, coalesce(extract(epoch from now() - min(s.due_at)), 0) as oldest_seconds
+    from unnest(array[true, false]) as k(known)
+    left join lateral (
+        select due_at
+        from cuadre.sync
+        where account = any($1::text[]) and (trust > 0) = k.known
+          and asked = any(array[true, false]) and due_at <= now()
+    ) as s on true
+    group by known
+),
+quarantined as (
+    select
+        count(*) as orders,
+        count(*) filter (where trust = 0 and quarantine_reason in ('not_found', 'bad_request')) as strangers
+    from cuadre.sync
+    where quarantined_at is not null
+)
 select
-    (
-        select count(*)
-        from cuadre.sync
-        where account = any($1::text[]) and (trust > 0) = any(array[true, false])
-          and asked = any(array[true, false]) and due_at <= now()
-    ) as orders_due,
-    coalesce((
-        select extract(epoch from now() - min(due_at))
-        from cuadre.sync
-        where account = any($1::text[]) and (trust > 0) = any(array[true, false])
-          and asked = any(array[true, false]) and due_at <= now()
-    ), 0)::double precision as oldest_due_seconds,
-    (select count(*) from cuadre.sync where quarantined_at is not null) as orders_quarantined;
+    (select orders from due where known) as orders_due,
+    (select oldest_seconds from due where known)::double precision as oldest_due_seconds,
+    (select orders from due where not known) as strangers_due,
+    (select oldest_seconds from due where not known)::double precision as oldest_stranger_due_seconds,
+    q.orders as orders_quarantined,
+    q.strangers as strangers_quarantined
+from quarantined as q;
+
+-- name: read_orders_of_nobody
+-- Accounts that are not among `$1` and have known orders to look at, and how many of these are due. Steps from account to
+-- account along the index, whatever the number of orders.
+with recursive present as (
+    (select account from cuadre.sync where due_at is not null order by account limit 1)
+    union all
+    select (
+        select s.account from cuadre.sync as s
+        where s.due_at is not null and s.account > p.account
+        order by s.account
+        limit 1
+    )
+    from present as p
+    where p.account is not null
+)
+select p.account, waiting.due
+from present as p
+cross join lateral (
+    select count(*) as due
+    from cuadre.sync as s
+    where s.account = p.account and (s.trust > 0) = true and s.asked = any(array[true, false])
+      and s.due_at <= now()
+) as waiting
+where p.account <> all($1::text[])
+  and exists (
+      select from cuadre.sync as s
+      where s.account = p.account and (s.trust > 0) = true and s.asked = any(array[true, false])
+        and s.due_at is not null
+  )
+order by p.account;
+
+-- name: forget_strangers
+-- Up to `$1` rows about orders that only unverified notifications spoke of and the provider does not know, a month in
+-- quarantine, with no look ahead and nothing stored. Their notifications stay. Returns how many went.
+with old as (
+    select s.order_id
+    from cuadre.sync as s
+    where s.quarantined_at < now() - interval '30 days'
+      and s.trust = 0
+      and s.quarantine_reason in ('not_found', 'bad_request')
+      and s.due_at is null
+      and (s.leased_until is null or s.leased_until <= now())
+      and not exists (select from cuadre.orders as o where o.order_id = s.order_id)
+    order by s.quarantined_at
+    limit $1
+),
+locked as (
+    -- The row may have been marked meanwhile: asked again once it is held.
+    select s.order_id
+    from cuadre.sync as s
+    join old using (order_id)
+    where s.trust = 0 and s.due_at is null and s.quarantined_at < now() - interval '30 days'
+      and (s.leased_until is null or s.leased_until <= now())
+    order by s.order_id
+    for update of s skip locked
+),
+gone as (
+    delete from cuadre.sync as s using locked as l where s.order_id = l.order_id returning s.order_id
+)
+select count(*) from gone;
 
 -- name: read_looks_next_day
 -- How many looks at known orders fall due within a day, of the accounts that somebody looks after. Both queues are

@@ -125,9 +125,26 @@ event_loop_lag_seconds = Gauge(
 )
 
 # Gauges read from the database. Registered only in the elected process: see `DATABASE_GAUGES`.
-orders_due = Gauge("cuadre_orders_due", "Orders whose look is due now.", registry=None)
-oldest_due_seconds = Gauge("cuadre_oldest_due_seconds", "How long the longest waiting due order waits.", registry=None)
+# What only unverified notifications speak of is a stranger until a read shows it: counted apart, anybody can send them.
+orders_due = Gauge("cuadre_orders_due", "Known orders whose look is due now.", registry=None)
+oldest_due_seconds = Gauge(
+    "cuadre_oldest_due_seconds", "How long the longest waiting known order waits for its due look.", registry=None
+)
+strangers_due = Gauge("cuadre_strangers_due", "Orders that only unverified notifications name, due now.", registry=None)
+oldest_stranger_due_seconds = Gauge(
+    "cuadre_oldest_stranger_due_seconds",
+    "How long the longest waiting order waits that only unverified notifications name.",
+    registry=None,
+)
+orders_of_nobody = Gauge(
+    "cuadre_orders_of_nobody", "Known orders whose look is due and whose account is not configured.", registry=None
+)
 orders_quarantined = Gauge("cuadre_orders_quarantined", "Orders in quarantine.", registry=None)
+strangers_quarantined = Gauge(
+    "cuadre_strangers_quarantined",
+    "Of the orders in quarantine, those that only unverified notifications name and the provider does not know.",
+    registry=None,
+)
 orders = Gauge("cuadre_orders", "Stored orders.", ["type", "status"], registry=None)
 discrepancies_open = Gauge("cuadre_discrepancies_open", "Open discrepancies.", ["rule"], registry=None)
 default_partition_rows = Gauge(
@@ -194,7 +211,11 @@ DATABASE_GAUGES = (
     unverified_share,
     orders_due,
     oldest_due_seconds,
+    strangers_due,
+    oldest_stranger_due_seconds,
+    orders_of_nobody,
     orders_quarantined,
+    strangers_quarantined,
     orders,
     discrepancies_open,
     default_partition_rows,

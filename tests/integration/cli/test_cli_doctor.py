@@ -286,12 +286,23 @@ async def test_a_backlog(cuadre: Cuadre, database: Database, minutes: int, statu
     assert row["found"].startswith("1 orders due, the oldest for ")
 
 
+async def test_strangers_that_wait_are_no_backlog(cuadre: Cuadre, database: Database) -> None:
+    await database.execute(
+        "insert into cuadre.sync (order_id, account, due_at) values ($1, 'default', now() - interval '5 h')", ORDER
+    )
+    [row] = of(await examined(cuadre, code=0), "backlog")
+    assert row["status"] == "ok"
+    assert row["found"] == "0 orders due; besides, 1 that only unverified notifications name"
+
+
 async def test_orders_in_quarantine_and_of_accounts_that_are_not_configured(cuadre: Cuadre, database: Database) -> None:
     await mark_order_due(database, ORDER, "gone")
     await database.execute("update cuadre.sync set quarantined_at = now(), quarantine_reason = 'not_found'")
     document = await examined(cuadre, code=0)
     assert of(document, "quarantine")[0]["found"] == "1 orders in quarantine"
-    assert statuses(of(document, "unconfigured", "gone")) == {"warn"}
+    [gone] = of(document, "unconfigured", "gone")
+    assert gone["status"] == "warn"
+    assert "cuadre accounts move gone NEW" in gone["advice"]
     assert statuses(of(document, "backlog")) == {"ok"}
 
 

@@ -1,15 +1,19 @@
 """What the elected process does for all, and only it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 from prometheus_client import generate_latest
+from structlog.testing import capture_logs
 
 from service.database.pool import Database
+from service.intake.record import NotificationRecorder
+from service.sync import housekeeping as housekeeping_module
 from service.sync.housekeeping import Housekeeping
 from service.telemetry import metrics
+from tests.support.deliveries import delivery
 from tests.support.looking import open_discrepancies, see
 from tests.support.orders import order, order_id, paid_order, refund, refunded_order
 from tests.support.waiting import until
@@ -23,8 +27,10 @@ def _gauges_leave_nothing_behind() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def housekeeping(database: Database, holder: str) -> AsyncIterator[Housekeeping]:
-    keeper = Housekeeping(database, holder, accounts=lambda: ["default"])
+async def housekeeping(
+    database: Database, holder: str, accounts: Sequence[str] = ("default",)
+) -> AsyncIterator[Housekeeping]:
+    keeper = Housekeeping(database, holder, accounts=lambda: accounts)
     task = asyncio.create_task(keeper.run())
     try:
         yield keeper
@@ -46,9 +52,10 @@ async def test_the_elected_process_shows_the_database_and_takes_it_back_in_the_e
     wrong["transactions"]["payments"][0]["refunded_amount"] = "10.00"
     await see(database, order(1), paid_order(2), wrong)
     await database.execute(
-        "insert into cuadre.sync (order_id, account, due_at, quarantined_at, quarantine_reason) values "
-        "('ORDOLD', 'default', now() - interval '1 h', null, null), ('ORDGONE', 'default', null, now(), 'not_found'), "
-        "('ORDNOBODYS', 'removed', now() - interval '9 h', null, null)"
+        "insert into cuadre.sync (order_id, account, trust, due_at, quarantined_at, quarantine_reason) values "
+        "('ORDOLD', 'default', 1, now() - interval '1 h', null, null), "
+        "('ORDGONE', 'default', 1, null, now(), 'not_found'), "
+        "('ORDNOBODYS', 'removed', 1, now() - interval '9 h', null, null)"
     )
     assert "cuadre_orders_due" not in page()
     async with housekeeping(database, "me"):
@@ -108,3 +115,89 @@ async def test_the_months_ahead_are_made(database: Database) -> None:
             return bool(await database.fetchval("select to_regclass('cuadre.' || $1::text) is not null", last))
 
         await until(made, what="the month is made")
+
+
+async def test_strangers_are_counted_apart_however_long_they_wait(database: Database) -> None:
+    """Whoever forges notifications cannot make it look as if stored states were old."""
+    recorder = NotificationRecorder(database, on_committed=lambda: None)
+    await asyncio.gather(*(recorder.record(delivery(order_id(n), verified=False)) for n in range(20)))
+    await recorder.close()
+    await database.execute("update cuadre.sync set due_at = now() - interval '2 h'")
+    await see(database, paid_order(900))
+    async with housekeeping(database, "me"):
+        await until(lambda: shown("cuadre_strangers_due 20.0"), what="strangers are counted")
+        assert await shown("cuadre_orders_due 0.0")
+        assert await shown("cuadre_oldest_due_seconds 0.0")
+        oldest = next(line for line in page().splitlines() if line.startswith("cuadre_oldest_stranger_due_seconds"))
+        assert 7200 <= float(oldest.split()[1]) < 7300
+
+
+async def test_strangers_that_the_provider_does_not_know_are_told_apart_in_quarantine(database: Database) -> None:
+    await database.execute(
+        "insert into cuadre.sync (order_id, account, trust, quarantined_at, quarantine_reason) values "
+        "('ORDINVENTED', 'default', 0, now(), 'not_found'), ('ORDMALFORMED', 'default', 0, now(), 'bad_request'), "
+        "('ORDREAL', 'default', 0, now(), 'unreadable'), ('ORDTOLD', 'default', 1, now(), 'not_found')"
+    )
+    async with housekeeping(database, "me"):
+        await until(lambda: shown("cuadre_orders_quarantined 4.0"), what="the quarantine is counted")
+        assert await shown("cuadre_strangers_quarantined 2.0")
+
+
+async def test_strangers_leave_the_quarantine_after_a_month(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping_module, "FORGOTTEN_AT_ONCE", 2)
+    await see(database, order(1))
+    gone = [f"ORDGONE{number}" for number in range(5)]
+    kept = {
+        "ORDYOUNG": (0, "29 days", "not_found", None),
+        "ORDTOLD": (1, "90 days", "not_found", None),
+        "ORDREAL": (0, "90 days", "unreadable", None),
+        "ORDASKED": (0, "90 days", "not_found", "1 h"),
+    }
+    for one, (trust, age, reason, ahead) in {
+        **dict.fromkeys(gone, (0, "31 days", "not_found", None)),
+        **kept,
+    }.items():
+        await database.execute(
+            "insert into cuadre.sync (order_id, account, trust, quarantined_at, quarantine_reason, due_at) values "
+            "($1, 'default', $2, now() - $3::text::interval, $4, now() + $5::text::interval)",
+            one, trust, age, reason, ahead,
+        )  # fmt: skip
+    # Stored, whatever its row says.
+    await database.execute(
+        "update cuadre.sync set trust = 0, due_at = null, quarantine_reason = 'not_found', "
+        "quarantined_at = now() - interval '90 days' where order_id = $1",
+        order_id(1),
+    )
+
+    async def left() -> bool:
+        rows = await database.fetch("select order_id from cuadre.sync")
+        return {row["order_id"] for row in rows} == {*kept, order_id(1)}
+
+    async with housekeeping(database, "me"):
+        await until(left, what="what was invented is forgotten, and nothing else")
+
+
+async def test_orders_of_an_account_that_is_not_configured_are_told_of(database: Database) -> None:
+    await see(database, order(1), order(2), account="renamed")
+    await see(database, order(3))
+    await database.execute("update cuadre.sync set due_at = now() where order_id <> $1", order_id(2))
+    with capture_logs() as lines:
+        async with housekeeping(database, "me"):
+            await until(lambda: shown("cuadre_orders_of_nobody 1.0"), what="what nobody reads is counted")
+            await until(lambda: shown("cuadre_orders_due 1.0"), what="and what is due of the others")
+    (told,) = [line for line in lines if line["event"] == "orders_of_nobody"]
+    assert (told["log_level"], told["accounts"]) == ("warning", ["renamed"])
+    assert "cuadre accounts move" in told["advice"]
+
+
+async def test_nobody_is_told_of_where_every_account_is_configured(database: Database) -> None:
+    await see(database, order(1), account="a")
+    await see(database, order(2), account="b")
+    await database.execute("update cuadre.sync set due_at = now()")
+    with capture_logs() as lines:
+        async with housekeeping(database, "me", accounts=("a", "b")):
+            await until(lambda: shown("cuadre_orders_due 2.0"), what="what is due is counted")
+            assert await shown("cuadre_orders_of_nobody 0.0")
+    assert not [line for line in lines if line["event"] == "orders_of_nobody"]

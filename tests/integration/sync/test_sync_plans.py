@@ -112,6 +112,11 @@ async def test_counting_what_is_due(large: Database) -> None:
     assert_indexed(plan, "sync_due", most_rows=10)
 
 
+async def test_finding_accounts_that_nobody_has_configured(large: Database) -> None:
+    plan = await plan_of(large, QUERIES.read_orders_of_nobody, ["default"])
+    assert_indexed(plan, "sync_due", most_rows=10)
+
+
 async def test_reading_what_is_stored(large: Database) -> None:
     plan = await plan_of(large, QUERIES.read_stored_orders, IDS, [])
     assert_indexed(plan, "orders_pkey", "refunds_pkey", most_rows=32)
