@@ -9,12 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+import structlog
+
 from service.mercadopago.account import DEFAULT_ACCOUNT, Account, LegacyQr, SignaturePolicy
 from service.orders.look_table import DEFAULT_LOOKS, LookTable, read_look_table
 from service.reloading import Reloading, UnusableFileError
 from service.settings import Settings, is_visible
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+# What fits a segment of a URL's path, percent-encoded, and a label.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}")
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _POLICIES = get_args(SignaturePolicy)
 _CURRENCY = re.compile(r"[A-Z]{3}")
@@ -27,6 +31,8 @@ _FIELDS = (
 _MAX_RATE_PER_SECOND = 1000.0
 # A mounted secret is a line; more than this is the wrong file.
 _MAX_SECRET_BYTES = 65536
+
+log = structlog.get_logger(__name__)
 
 
 class AccountsError(UnusableFileError):
@@ -90,12 +96,21 @@ class AccountsFile(Reloading[AccountBook]):
     """The configured accounts, followed while they change: `current`, `reload()`, `ask()`, `watch(on_change)`.
 
     Covers the accounts file and every mounted secret that it names. Raises `AccountsError` when there are none.
+    What means nothing in it is logged, once until it changes.
     """
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(
-            lambda: AccountBook(load_accounts(settings)), name=str(settings.accounts_file or "environment")
-        )
+        self._warned: list[str] = []
+        name = str(settings.accounts_file or "environment")
+
+        def read() -> AccountBook:
+            accounts, warnings = _read(settings)
+            if warnings and warnings != self._warned:
+                log.warning("accounts_file_odd", file=name, warnings=warnings)
+            self._warned = warnings
+            return AccountBook(accounts)
+
+        super().__init__(read, name=name)
 
 
 def load_accounts(settings: Settings) -> tuple[Account, ...]:
@@ -103,6 +118,19 @@ def load_accounts(settings: Settings) -> tuple[Account, ...]:
 
     Raises `AccountsError` with every problem together: unreadable, wrong, or none configured at all.
     """
+    return _read(settings)[0]
+
+
+def account_warnings(settings: Settings) -> list[str]:
+    """Fields of the accounts file that mean nothing: mostly typing mistakes. A line each; a wrong file has none."""
+    try:
+        return _read(settings)[1]
+    except AccountsError:
+        return []
+
+
+def _read(settings: Settings) -> tuple[tuple[Account, ...], list[str]]:
+    """The accounts, and the warnings about them. Raises `AccountsError`."""
     keeps_payers = settings.keep_payer == "on"
     if settings.accounts_file is not None:
         return _read_accounts(settings.accounts_file, keeps_payers=keeps_payers)
@@ -116,7 +144,7 @@ def load_accounts(settings: Settings) -> tuple[Account, ...]:
         signature_policy=settings.signature_policy,
         keep_payer=keeps_payers,
     )
-    return (account,)
+    return (account,), []
 
 
 def read_json_list(path: Path, wanted: str) -> list[Any]:
@@ -138,16 +166,18 @@ def _no_constant(name: str) -> float:
     raise ValueError(name)
 
 
-def _read_accounts(path: Path, *, keeps_payers: bool) -> tuple[Account, ...]:
+def _read_accounts(path: Path, *, keeps_payers: bool) -> tuple[tuple[Account, ...], list[str]]:
     try:
         entries = read_json_list(path, "accounts")
     except UnusableFileError as error:
         raise AccountsError(error.problems) from None
     problems: list[str] = []
-    accounts = [
-        _AccountEntry(entry, f"accounts[{i}]", path.parent, problems, keeps_payers=keeps_payers).read()
-        for i, entry in enumerate(entries)
-    ]
+    accounts: list[Account] = []
+    warnings: list[str] = []
+    for i, entry in enumerate(entries):
+        one = _AccountEntry(entry, f"accounts[{i}]", path.parent, problems, keeps_payers=keeps_payers)
+        accounts.append(one.read())
+        warnings += one.unknown_fields()
     if not entries:
         problems.append(f"{path}: lists no account")
     seen: set[str] = set()
@@ -157,7 +187,7 @@ def _read_accounts(path: Path, *, keeps_payers: bool) -> tuple[Account, ...]:
         seen.add(account.name or f"unnamed {index}")
     if problems:
         raise AccountsError(problems)
-    return tuple(accounts)
+    return tuple(accounts), warnings
 
 
 class _AccountEntry:
@@ -171,11 +201,14 @@ class _AccountEntry:
         self._problems = problems
         if not isinstance(entry, dict):
             problems.append(f"{place}: must be an object with {', '.join(_FIELDS)}")
-        problems.extend(
-            f"{place}.{str(name)[:64]!r}: unknown field, known are {', '.join(_FIELDS)}"
+
+    def unknown_fields(self) -> list[str]:
+        """A line for each field that means nothing; a newer version's, or a typing mistake."""
+        return [
+            f"{self._place}.{name[:64]!r}: unknown field, it changes nothing; known are {', '.join(_FIELDS)}"
             for name in self._fields
             if name not in _FIELDS
-        )
+        ]
 
     def read(self) -> Account:
         return Account(
@@ -222,15 +255,15 @@ class _AccountEntry:
         return None
 
     def _name(self) -> str:
-        wanted = "must be 1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit"
+        wanted = "must be 1 to 63 of a-z, A-Z, 0-9, blank, ., - and _, beginning with a letter or digit"
         if "name" not in self._fields:
             self._problem("name", f"missing; {wanted}")
             return ""
         name = self._text("name", self._fields["name"])
-        if name is not None and not _NAME.fullmatch(name):
+        if name is not None and not _NAME.fullmatch(name.strip(" ")):
             self._problem("name", wanted)
             return ""
-        return name or ""
+        return (name or "").strip(" ")
 
     def _identifier(self, field: str, value: object) -> str | None:
         """An id as text; the provider writes the same ids as numbers in some places and as strings in others."""
@@ -290,6 +323,11 @@ class _AccountEntry:
 
     def _rate_per_second(self) -> float:
         value = self._fields.get("rate_per_second")
+        if isinstance(value, str | dict):
+            text = self._text("rate_per_second", value)
+            if text is None:
+                return Account("").rate_per_second
+            value = float(text) if _NUMBER.fullmatch(text.strip()) else math.nan
         if value is None:
             return Account("").rate_per_second
         is_number = isinstance(value, int | float) and not isinstance(value, bool)

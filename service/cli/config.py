@@ -1,6 +1,6 @@
 """`cuadre config`: what is in force, with every secret masked, or everything that is wrong with it."""
 
-from service.accounts import AccountBook
+from service.accounts import AccountBook, account_warnings
 from service.cli.context import configuration
 from service.cli.output import Column, FormatOption, note, print_json, print_line, print_table, print_title
 from service.mercadopago.account import Account
@@ -12,7 +12,7 @@ from service.web.keys import follow_keys
 def command(format: FormatOption = "table") -> int:  # noqa: A002 - the option's name is the contract's
     """Show settings and accounts in force, secrets masked."""
     settings, accounts = configuration(also=follow_keys)
-    warnings = warnings_about(settings)
+    warnings = warnings_about(settings) + account_warnings(settings)
     if format == "json":
         print_json(_document(settings, accounts, warnings))
         return 0

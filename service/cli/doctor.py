@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from service.accounts import AccountBook, load_accounts
+from service.accounts import AccountBook, account_warnings, load_accounts
 from service.audit.completeness import QUERIES as AUDIT_QUERIES
 from service.cli import checks
 from service.cli.checks import Check
@@ -82,6 +82,7 @@ def _configuration() -> tuple[list[Check], Settings | None, AccountBook]:
     try:
         accounts = AccountBook(load_accounts(settings))
         found.append(Check("accounts", "ok", f"{len(accounts)} configured"))
+        found += [Check("accounts", "warn", warning, "correct or remove it") for warning in account_warnings(settings)]
     except UnusableFileError as error:
         found += [Check("accounts", "fail", problem, advice) for problem in error.problems]
     try:

@@ -139,11 +139,28 @@ async def test_misspelt_settings_are_warned_about(cuadre: Cuadre, environment: p
 
 
 async def test_broken_accounts(cuadre: Cuadre, environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "accounts.json").write_text('[{"name": "A B"}, {"name": "b", "rate_per_second": 0}]')
+    (tmp_path / "accounts.json").write_text('[{"name": "A/B"}, {"name": "b", "rate_per_second": 0}]')
     environment.setenv("CUADRE_ACCOUNTS_FILE", str(tmp_path / "accounts.json"))
     document = await examined(cuadre, code=1)
     assert len(of(document, "accounts")) == 2
     assert statuses(of(document, "database")) == {"ok"}
+
+
+async def test_a_field_of_an_account_that_means_nothing_is_warned_of(
+    cuadre: Cuadre, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "accounts.json").write_text(
+        json.dumps([{"name": "Store 1", "access_token": TOKEN, "webhook_secret": SECRET}])
+    )
+    environment.setenv("CUADRE_ACCOUNTS_FILE", str(tmp_path / "accounts.json"))
+    document = await examined(cuadre, code=0)
+    well, odd = of(document, "accounts")
+    assert (well["status"], odd["status"]) == ("ok", "warn")
+    assert "accounts[0].'webhook_secret': unknown field" in odd["found"]
+    config = await cuadre("config", "--format", "json")
+    assert config.code == 0
+    assert odd["found"] in config.json()["warnings"]
+    assert config.json()["accounts"][0]["name"] == "Store 1"
 
 
 async def test_a_database_that_is_down(cuadre: Cuadre, environment: pytest.MonkeyPatch) -> None:

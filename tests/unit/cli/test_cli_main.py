@@ -83,7 +83,7 @@ def test_every_problem_of_settings_accounts_and_keys_is_told_together(
 ) -> None:
     accounts, keys = tmp_path / "accounts.json", tmp_path / "keys.json"
     accounts.write_text(
-        '[{"name": "A", "access_token": "marked-token\\u0007"}, {"name": "b", "webhook_secrets": "marked-secret"}]'
+        '[{"name": "/", "access_token": "marked-token\\u0007"}, {"name": "b", "webhook_secrets": "marked-secret"}]'
     )
     keys.write_text('[{"name": "k", "sha256": "marked-key", "scopes": []}]')
     environment.setenv("CUADRE_ACCOUNTS_FILE", str(accounts))

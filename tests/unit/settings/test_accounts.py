@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from service.accounts import AccountBook, AccountsError, AccountsFile, load_accounts
+from service.accounts import AccountBook, AccountsError, AccountsFile, account_warnings, load_accounts
 from service.mercadopago.account import Account
 from service.reloading import Reloading, UnusableFileError
 from service.settings import Settings, load_settings
@@ -87,7 +88,7 @@ def test_every_mistake_is_reported_together_by_its_place(write: Write, tmp_path:
     problems = _problems(
         write(
             [
-                {"name": "Shop", "rate_per_second": 0, "signature_policy": "strict"},
+                {"name": "Café", "rate_per_second": 0, "signature_policy": "strict"},
                 {"name": "same", "access_token": {"file": "missing"}, "webhook_secrets": "abc"},
                 {
                     "name": "same",
@@ -96,7 +97,6 @@ def test_every_mistake_is_reported_together_by_its_place(write: Write, tmp_path:
                     "application_ids": [None, 1.5, "a b"],
                     "access_token": "two words",
                     "webhook_secrets": [{"file": "binary"}, {"path": "x"}, 7],
-                    "webhook_secret": "typing mistake",
                 },
                 "not an object",
                 {"rate_per_second": True},
@@ -109,7 +109,6 @@ def test_every_mistake_is_reported_together_by_its_place(write: Write, tmp_path:
         "accounts[0].rate_per_second",
         "accounts[1].access_token",
         "accounts[1].webhook_secrets",
-        "accounts[2].'webhook_secret'",
         "accounts[2].user_id",
         "accounts[2].application_ids[0]",
         "accounts[2].application_ids[1]",
@@ -160,6 +159,12 @@ def test_a_missing_file(tmp_path: Path) -> None:
     [
         ("a", True),
         ("0-_", True),
+        ("Main", True),
+        ("Store 1", True),
+        ("Store.1", True),
+        ("a/b", False),
+        (" ", False),
+        (".a", False),
         ("a" * 63, True),
         ("a" * 64, False),
         ("_a", False),
@@ -174,6 +179,38 @@ def test_names(write: Write, name: str, good: bool) -> None:
         assert load_accounts(settings)[0].name == name
     else:
         assert _problems(settings)
+
+
+def test_a_name_from_a_file_and_one_with_blanks_around_it(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "name").write_text("Store 1\n")
+    accounts = load_accounts(write([{"name": {"file": "name"}}, {"name": " shop "}]))
+    assert [account.name for account in accounts] == ["Store 1", "shop"]
+
+
+@pytest.mark.parametrize(("given_rate", "rate"), [("5", 5.0), (" 2.5 ", 2.5), ({"file": "rate"}, 12.0), (5, 5.0)])
+def test_a_rate_may_be_a_text(write: Write, tmp_path: Path, given_rate: Any, rate: float) -> None:
+    (tmp_path / "rate").write_text("12\n")
+    assert load_accounts(write([{"name": "a", "rate_per_second": given_rate}]))[0].rate_per_second == rate
+
+
+@pytest.mark.parametrize("wrong", ["0", "-5", "nan", "1e3", "", "5000", [5], {"file": "missing"}, True])
+def test_a_rate_that_is_none(write: Write, wrong: Any) -> None:
+    (problem,) = _problems(write([{"name": "a", "rate_per_second": wrong}]))
+    assert problem.startswith("accounts[0].rate_per_second: ")
+
+
+def test_an_unknown_field_is_warned_of_and_changes_nothing(write: Write) -> None:
+    settings = write([{"name": "a", "webhook_secret": "marked"}, {"name": "b"}])
+    assert [account.name for account in load_accounts(settings)] == ["a", "b"]
+    (warning,) = account_warnings(settings)
+    assert warning.startswith("accounts[0].'webhook_secret': unknown field, it changes nothing")
+    assert "marked" not in warning
+    with capture_logs() as lines:
+        file = AccountsFile(settings)
+        assert file.reload() is False
+    assert [line["warnings"] for line in lines if line["event"] == "accounts_file_odd"] == [[warning]], "once"
+    assert account_warnings(write(b"{")) == []
+    assert account_warnings(load_settings({"CUADRE_ACCESS_TOKEN": "t"})) == []
 
 
 @given(
