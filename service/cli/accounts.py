@@ -82,6 +82,7 @@ def move(
 
 async def _move(settings: Settings, book: AccountBook, old: str, new: str, apply: bool, form: Format) -> int:
     judged: Report | None = None
+    left = Moved()
     async with open_database(settings) as database:
         moved = await count_to_move(database, old, new)
         if not moved.anything and not apply:
@@ -91,13 +92,18 @@ async def _move(settings: Settings, book: AccountBook, old: str, new: str, apply
                 moved = await move_account(database, old, new, on_moved=steps.advance)
             # Also where nothing was left to move: a run that was interrupted here is finished by the next one.
             judged = await _judge(database, book, new)
-            await forget_searches(database, old)
+            left = await count_to_move(database, old, new)
+            if not left.orders and not left.sync_rows:
+                await forget_searches(database, old)
     if form == "json":
         print_json(_document(old, new, moved, judged))
     else:
         _tell(old, new, moved, judged)
     if judged is not None and moved.kept_commands:
         note(f"cuadre: commands stay under {old}, because {new} has used their keys; settle them by hand")
+        return EXIT_ERROR
+    if left.orders or left.sync_rows:
+        note(f"cuadre: some process still works under {old}: restart it, or correct its accounts, and move again")
         return EXIT_ERROR
     return 0
 
@@ -125,7 +131,6 @@ def _tell(old: str, new: str, moved: Moved, judged: Report | None) -> None:
         print_line("nothing was changed; --apply does it")
         return
     print_line(f"{judged.orders} orders judged, {judged.opened_or_resolved} discrepancies opened or closed")
-    print_line(f"searches of {old} ended; those of {new} look back by themselves")
 
 
 def _document(old: str, new: str, moved: Moved, judged: Report | None) -> dict[str, object]:

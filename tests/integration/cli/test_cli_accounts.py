@@ -150,6 +150,19 @@ async def test_searches_of_the_old_name_end_with_its_certificate(renamed: Cuadre
     assert await accounts_of(database, "sweeps") == await accounts_of(database, "completeness") == {"shop"}
 
 
+async def test_what_a_process_with_the_old_name_goes_on_storing_is_told(
+    renamed: Cuadre, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await see(database, order(1))
+    await database.execute("insert into cuadre.completeness values ('default', now(), now(), now())")
+    # As if each pass found another order.
+    monkeypatch.setattr("service.audit.moving.MOST_PASSES", 0)
+    result = await renamed("accounts", "move", "default", "shop", "--apply")
+    assert result.code == 1
+    assert "some process still works under default" in result.err
+    assert await accounts_of(database, "completeness") == {"default"}, "the move is not over"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "code", "says"),
     [
