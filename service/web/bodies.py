@@ -8,7 +8,7 @@ import json
 import re
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any, Generic, NoReturn, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, NoReturn, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
@@ -38,6 +38,9 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    MUST_BE_SENT: ClassVar[bool] = False
+    """Whether an absent body is refused, rather than read as `{}`."""
+
 
 class EmptyBody(Body):
     """Nothing, or `{}`."""
@@ -58,15 +61,29 @@ def _matching(pattern: str, wanted: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _not_null(value: object) -> object:
+    """Null may be an amount that got lost on its way; what is left out on purpose is left out."""
+    if value is None:
+        raise PydanticCustomError("body", "must not be null; leave the member out to ask for all that is left")
+    return value
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    """What may be left out is told by `required`; null is no value that may be sent."""
+    schema.pop("default", None)
+
+
 OrderObject = Annotated[dict[str, Any], BeforeValidator(_order), WithJsonSchema({"type": "object"})]
 AmountText = Annotated[
-    str,
+    str | None,
     _matching(_AMOUNT, 'must be a decimal string like "24.90"'),
+    BeforeValidator(_not_null),
     WithJsonSchema({"type": "string", "pattern": _AMOUNT, "examples": ["24.90"]}),
 ]
 PaymentId = Annotated[
-    str,
+    str | None,
     _matching(_PAYMENT_ID, f"must match {_PAYMENT_ID}"),
+    BeforeValidator(_not_null),
     WithJsonSchema({"type": "string", "pattern": _PAYMENT_ID}),
 ]
 
@@ -79,10 +96,14 @@ class CreateBody(Body):
 
 
 class RefundBody(Body):
-    """What to give back: without an amount all that is left, of the payment or of the order."""
+    """What to give back: `{}`, without an amount, is all that is left, of the payment or of the order."""
 
-    payment_id: PaymentId | None = Field(None, description="needed with an amount where several payments are paid")
-    amount: AmountText | None = None
+    MUST_BE_SENT: ClassVar[bool] = True
+
+    payment_id: PaymentId = Field(
+        None, description="needed with an amount where several payments are paid", json_schema_extra=_without_default
+    )
+    amount: AmountText = Field(None, json_schema_extra=_without_default)
 
 
 class LegacyPutBody(Body):
@@ -121,7 +142,7 @@ async def read_asked(request: web.Request, query: type[P], body: type[Body] | No
     key = _read_key(request, problems) if keyed else ""
     if body is not None:
         try:
-            content = parse_body(body, await _read_object(request))
+            content = parse_body(body, await _read_object(request, must_be_sent=body.MUST_BE_SENT))
         except UnusableBody as error:
             problems.append(("body", str(error)))
         except BadParameters as error:
@@ -140,7 +161,7 @@ def _read_key(request: web.Request, problems: list[tuple[str, str]]) -> str:
     return ""
 
 
-async def _read_object(request: web.Request) -> dict[str, Any]:
+async def _read_object(request: web.Request, *, must_be_sent: bool) -> dict[str, Any]:
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnusableBody("send it without a Content-Encoding")
     try:
@@ -148,6 +169,8 @@ async def _read_object(request: web.Request) -> dict[str, Any]:
     except web.RequestPayloadError:
         raise UnusableBody("it broke off, or is not what its headers say") from None
     if not raw.strip():
+        if must_be_sent:
+            raise UnusableBody("missing; send {} to ask for all that is left")
         return {}
     if request.content_type != "application/json":
         raise UnusableBody("must be JSON, with `Content-Type: application/json`")

@@ -135,7 +135,7 @@ def _header_parameters(operation: Operation) -> list[dict[str, Any]]:
 
 
 def _request_body(model: type[Body]) -> dict[str, Any]:
-    required = any(field.is_required() for field in model.model_fields.values())
+    required = model.MUST_BE_SENT or any(field.is_required() for field in model.model_fields.values())
     schema = {"$ref": _REFERENCE.format(model=model.__name__)}
     return {"required": required, "content": {"application/json": {"schema": schema}}}
 

@@ -82,7 +82,7 @@ async def test_what_was_created_a_moment_ago_can_be_canceled_before_any_look(dat
 
 async def test_an_order_nobody_knows_is_404(desk: DeskPort) -> None:
     for path in ("cancel", "refunds"):
-        answer = await desk.call("POST", f"/api/v1/orders/ORD{'0' * 26}/{path}", key="k")
+        answer = await desk.call("POST", f"/api/v1/orders/ORD{'0' * 26}/{path}", {}, key="k")
         assert (answer.status, answer.error["code"]) == (404, "unknown_order")
     assert await desk.commands() == 0
 
@@ -113,7 +113,7 @@ async def test_a_refund_is_told_of_once_a_look_shows_it(desk: DeskPort) -> None:
     assert (again.status, again.body) == (201, final.body)
     more = await desk.call("POST", path, {"payment_id": payment["payment_id"], "amount": "70.01"}, key="k-more")
     assert (more.status, more.error["code"]) == (409, "exceeds_left")
-    rest = await desk.call("POST", f"{path}?wait_seconds=30", key="k-rest")
+    rest = await desk.call("POST", f"{path}?wait_seconds=30", {}, key="k-rest")
     assert (rest.status, rest.command["amount"]) == (201, "70.00")
     await desk.stored(order_id, "refunded")
     assert await desk.calls("refund") == 2
