@@ -262,7 +262,8 @@ def _message(kind: str, meaning: Meaning, outcome: Outcome, answer: ProviderAnsw
     if meaning is Meaning.SUCCESS and outcome.verdict in (Verdict.DONE, Verdict.ACCEPTED):
         return None
     words = answer.message if isinstance(answer, ProviderAnswer) else None
-    return sentence(kind, _code_to_say(meaning, outcome, answer), outcome.status, words)
+    refused = outcome.verdict is Verdict.REFUSED
+    return sentence(kind, _code_to_say(meaning, outcome, answer), outcome.status, words, is_refused=refused)
 
 
 def _code_to_say(meaning: Meaning, outcome: Outcome, answer: ProviderAnswer | MercadoPagoError) -> str | None:

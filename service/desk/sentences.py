@@ -29,6 +29,7 @@ _NOUNS = {
 _SUPPORT = "pass this on to whoever looks after the till's software"
 _BODY = "Mercado Pago does not accept the order as the till sent it"
 _WAITS = "nothing has happened yet, and it is tried again by itself"
+_GIVEN_UP = "nothing has happened, and it is not tried any more; ask for it again later"
 _BUSY = "The terminal already has an order waiting: cancel it on the terminal or below, then try again."
 _ACCOUNT = "Mercado Pago does not accept this account's access token: put it right, and this goes on by itself."
 _TERMINAL = "The terminal does not belong to this account: check which terminal the till is set to."
@@ -183,11 +184,19 @@ _DECLINES: Mapping[str, str] = {
 }
 
 
-def sentence(kind: str, code: str | None, status: int | None, provider_message: str | None = None) -> str:
+def sentence(
+    kind: str,
+    code: str | None,
+    status: int | None,
+    provider_message: str | None = None,
+    *,
+    is_refused: bool = False,
+) -> str:
     """One sentence for `code` as the answer to a command of `kind`.
 
     An unknown code gets a general one, which quotes it and the provider's own words. `code` is the provider's, the
-    reason of a declined payment, a word of `service.mercadopago.errors`, or one of ours. Never raises.
+    reason of a declined payment, a word of `service.mercadopago.errors`, or one of ours. `is_refused`: the command is
+    over, and nobody tries it again. Never raises.
     """
     noun = _NOUNS.get(kind, "this")
     if code == UNKNOWN:
@@ -196,7 +205,7 @@ def sentence(kind: str, code: str | None, status: int | None, provider_message: 
         code = "order_not_found"
     known = _BY_STATUS.get(status or 0) if code is None else _for_code(kind, code)
     if known is not None:
-        return known
+        return known.replace(_WAITS, _GIVEN_UP) if is_refused else known
     if status is None or status >= 500:
         return f"Mercado Pago gave no usable answer to {noun} ({_named(code, status)}): {_UNKNOWN_ENDS}"
     words = f', saying "{provider_message}"' if provider_message else ""

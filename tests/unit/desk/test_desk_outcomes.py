@@ -152,6 +152,11 @@ def test_not_yet_is_believed_for_ten_minutes() -> None:
     assert judged("refund", told, attempts=30, age=599.0).verdict is Verdict.RETRY
     ended = judged("refund", told, attempts=31, age=600.0)
     assert (ended.verdict, ended.code) == (Verdict.REFUSED, "unprocessable_entity")
+    # Nobody waits for what is over.
+    assert ended.message == (
+        "Mercado Pago is not done with this payment yet: nothing has happened, and it is not tried any more; "
+        "ask for it again later."
+    )
     # After an attempt of unknown outcome nobody can be sure.
     assert judged("refund", told, age=600.0, unknown_before=True).verdict is Verdict.COMPARE
 

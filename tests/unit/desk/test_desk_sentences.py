@@ -49,6 +49,17 @@ def test_an_unknown_code_is_quoted_with_the_providers_words() -> None:
     )
 
 
+@pytest.mark.parametrize("code", [*CODES, *DECLINES, "failed", REFUND_FAILED, "connection", "rate_limited"])
+def test_what_is_refused_is_not_said_to_be_tried_again(code: str) -> None:
+    for kind in KINDS:
+        waits, ended = sentence(kind, code, 409), sentence(kind, code, 409, is_refused=True)
+        assert "tried again by itself" not in ended
+        assert "nothing has happened yet" not in ended
+        assert ("ask for it again later" in ended) == ("tried again by itself" in waits)
+        assert re.fullmatch(r"[A-Z][^.\n]*\.", ended), ended
+        assert len(ended) < 200
+
+
 def test_trouble_is_no_refusal() -> None:
     for code, status in (("internal_error", 500), (None, 503), ("timeout", None), (NO_ORDER_ID, None), (None, None)):
         said = sentence("refund", code, status, "An internal error occurred")
