@@ -20,7 +20,7 @@ class Meaning(Enum):
     """What an answer says, before it is known what was tried earlier."""
 
     SUCCESS = "Mercado Pago did it, or has begun to"
-    EXISTS_UNPAID = "the order was made, and its payment declined"
+    EXISTS_UNPAID = "the order was made, and its payment declined, where the order says so"
     REFUSED_OR_OURS = "no; after an attempt of unknown outcome: perhaps because that one was heard"
     ALREADY = "it is so already, whoever did it"
     ALREADY_OR_OURS = "it is so already: our doing only if an attempt of unknown outcome came before"

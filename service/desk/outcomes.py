@@ -29,7 +29,7 @@ from service.desk.sentences import (
     UNKNOWN,
     sentence,
 )
-from service.desk.told import MadeRefund, decline_of, order_of, refunds_of
+from service.desk.told import MadeRefund, decline_of, has_failed, order_of, refunds_of
 from service.mercadopago.answers import ProviderAnswer
 from service.mercadopago.errors import AccountRefused, MercadoPagoError, ProviderTrouble, RateLimited
 
@@ -55,7 +55,7 @@ class Verdict(StrEnum):
     ACCEPTED = "accepted"
     """Mercado Pago said yes; it is done when a GET shows it. (cancel, refund)"""
     REFUSED = "refused"
-    """Final: it took no effect (a create that answers 402 has `order_id`: that order exists, and failed)."""
+    """Final: it took no effect (a create that answers 402 may have `order_id`: that order exists, and failed)."""
     RETRY = "retry"
     """The same call with the same key after `wait_seconds`. `unknown` says whether it may have taken effect."""
     UNSENT = "unsent"
@@ -111,6 +111,7 @@ def judge(
         order_age_seconds=order_age_seconds,
         retry_after_seconds=answer.retry_after_seconds,
         told=_told(kind, answer),
+        has_failed=isinstance(answer, ProviderAnswer) and has_failed(answer.document),
     )
     meaning = _meaning(kind, answer)
     outcome = _bounded(attempt, _FATES[meaning](attempt))
@@ -121,7 +122,10 @@ def judge(
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """What the fate of a command is decided from. `told` is an outcome in all but its verdict."""
+    """What the fate of a command is decided from. `told` is an outcome in all but its verdict.
+
+    `has_failed`: the answer shows an order that is over and unpaid.
+    """
 
     kind: str
     attempts: int
@@ -130,6 +134,7 @@ class _Attempt:
     order_age_seconds: float | None
     retry_after_seconds: float | None
     told: Outcome
+    has_failed: bool
 
     def ends(self, verdict: Verdict, *, code: str | None = None) -> Outcome:
         """Nothing more is sent."""
@@ -171,6 +176,15 @@ def _success(attempt: _Attempt) -> Outcome:
     return attempt.ends(Verdict.DONE if attempt.kind in (CREATE, LEGACY_PUT, LEGACY_DELETE) else Verdict.ACCEPTED)
 
 
+def _declined(attempt: _Attempt) -> Outcome:
+    """An order that has not failed may still be paid: who asked for another card then would be charged twice."""
+    if attempt.has_failed:
+        return attempt.ends(Verdict.REFUSED)
+    if attempt.told.order_id is not None or attempt.age_seconds >= NOT_YET_SECONDS:
+        return attempt.compares()
+    return attempt.again(unknown=True)
+
+
 def _not_yet(attempt: _Attempt) -> Outcome:
     if attempt.age_seconds < NOT_YET_SECONDS:
         return attempt.again(unknown=attempt.unknown_before)
@@ -194,7 +208,7 @@ def _account_refused(attempt: _Attempt) -> Outcome:
 
 _FATES: Mapping[Meaning, Callable[[_Attempt], Outcome]] = {
     Meaning.SUCCESS: _success,
-    Meaning.EXISTS_UNPAID: lambda attempt: attempt.ends(Verdict.REFUSED),
+    Meaning.EXISTS_UNPAID: _declined,
     Meaning.REFUSED_OR_OURS: _Attempt.refused_or_ours,
     Meaning.ALREADY: lambda attempt: attempt.ends(Verdict.ACCEPTED),
     Meaning.ALREADY_OR_OURS: lambda attempt: attempt.ends(
@@ -274,7 +288,7 @@ def _code_to_say(meaning: Meaning, outcome: Outcome, answer: ProviderAnswer | Me
         return ACCOUNT_REFUSED
     if meaning is Meaning.NOTHING_THERE:
         return NOTHING_THERE
-    if meaning is Meaning.EXISTS_UNPAID and isinstance(answer, ProviderAnswer):
+    if meaning is Meaning.EXISTS_UNPAID and isinstance(answer, ProviderAnswer) and not outcome.unknown:
         return decline_of(answer.document) or outcome.code
     if outcome.unknown and outcome.code not in SAYS_UNKNOWN:
         return UNKNOWN

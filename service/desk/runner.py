@@ -21,10 +21,11 @@ import structlog
 from service.database.pool import UNAVAILABLE, Database
 from service.desk.attempt import attempt
 from service.desk.calls import send_cancel, send_create, send_refund
+from service.desk.declined import compare_creation
 from service.desk.intents import QUERIES
 from service.desk.legacy import LEGACY_DELETE, LEGACY_PUT
 from service.desk.outcomes import Outcome
-from service.desk.search import RESEND_FOR, compare_cancel, compare_create, compare_refund
+from service.desk.search import RESEND_FOR, compare_cancel, compare_refund
 from service.desk.settle import commit_outcome, due_after, settle_seen, tell_unknown_outcomes, withdraw_stale
 from service.desk.work import Executor, Tools, Work, work_of
 from service.mercadopago.account import Account
@@ -41,7 +42,7 @@ _OUTCOME_PAUSE_SECONDS: Final = (0.1, 2.0)
 
 EXECUTORS: Final[Mapping[str, Executor]] = MappingProxyType(
     {
-        "create": Executor(send_create, compare_create),
+        "create": Executor(send_create, compare_creation),
         "cancel": Executor(send_cancel, compare_cancel),
         "refund": Executor(send_refund, compare_refund),
         "legacy_put": LEGACY_PUT,

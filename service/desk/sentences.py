@@ -29,9 +29,9 @@ _NOUNS = {
 _SUPPORT = "pass this on to whoever looks after the till's software"
 _BODY = "Mercado Pago does not accept the order as the till sent it"
 _WAITS = "nothing has happened yet, and it is tried again by itself"
-_GIVEN_UP = "nothing has happened, and it is not tried any more; ask for it again later"
+_GOES_ON = "put it right, and this goes on by itself"
 _BUSY = "The terminal already has an order waiting: cancel it on the terminal or below, then try again."
-_ACCOUNT = "Mercado Pago does not accept this account's access token: put it right, and this goes on by itself."
+_ACCOUNT = f"Mercado Pago does not accept this account's access token: {_GOES_ON}."
 _TERMINAL = "The terminal does not belong to this account: check which terminal the till is set to."
 _PLACE = "Mercado Pago does not know this point of sale: check which point of sale the till is set to."
 _AMOUNTS = f"{_BODY}, because its amounts do not add up: {_SUPPORT}."
@@ -158,6 +158,10 @@ _BY_KIND: Mapping[tuple[str, str], str] = {
     ("legacy_put", SUPERSEDED): "A newer order has taken this QR, so this one is no longer put there.",
     ("legacy_delete", SUPERSEDED): "A newer order has taken this QR: the one to be taken off is gone from it.",
 }
+_ENDED = {
+    _WAITS: "nothing has happened, and it is not tried any more; ask for it again later",
+    _GOES_ON: "put it right, then ask for it again",
+}
 _UNKNOWN_ENDS = "it is being found out; do not ask for it again, and do not give the goods or money away on it."
 _BY_STATUS = {
     401: _ACCOUNT,
@@ -205,11 +209,18 @@ def sentence(
         code = "order_not_found"
     known = _BY_STATUS.get(status or 0) if code is None else _for_code(kind, code)
     if known is not None:
-        return known.replace(_WAITS, _GIVEN_UP) if is_refused else known
+        return _ended(known) if is_refused else known
     if status is None or status >= 500:
         return f"Mercado Pago gave no usable answer to {noun} ({_named(code, status)}): {_UNKNOWN_ENDS}"
     words = f', saying "{provider_message}"' if provider_message else ""
     return f"Mercado Pago refused {noun} ({_named(code, status)}){words}: look at the order before you try again."
+
+
+def _ended(said: str) -> str:
+    """The sentence of a command that is over: nothing goes on by itself."""
+    for goes_on, ended in _ENDED.items():
+        said = said.replace(goes_on, ended)
+    return said
 
 
 def _for_code(kind: str, code: str) -> str | None:

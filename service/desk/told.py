@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from service.desk.fields import entries, member
 from service.mercadopago.legacy_status import refund_status
+from service.orders.lifecycle import CLOSED_STATUSES, PAID_STATUSES
 from service.orders.money import parse_amount
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -36,6 +37,17 @@ def order_of(document: Mapping[str, object] | None) -> tuple[str | None, str | N
         if order_id is not None and _ORDER_ID.fullmatch(order_id):
             return order_id, _text(member(order, "status"))
     return None, None
+
+
+def has_failed(document: Mapping[str, object] | None) -> bool:
+    """Whether the order in an answer, or every payment of it, says that it is over and unpaid. False without a word."""
+    for order in (document, member(document, "data")):
+        status = _text(member(order, "status"))
+        payments = [_text(member(payment, "status")) for payment in entries(member(order, "transactions", "payments"))]
+        none_left = bool(payments) and all(one in CLOSED_STATUSES for one in payments)
+        if status in CLOSED_STATUSES or (none_left and status not in PAID_STATUSES):
+            return True
+    return False
 
 
 def decline_of(document: Mapping[str, object] | None) -> str | None:

@@ -55,6 +55,46 @@ def test_a_declined_creation_is_refused_and_its_order_exists() -> None:
     )
 
 
+def of_402(status: str | None, payment: str | None) -> dict[str, Any]:
+    """A 402 whose order and payment say this of themselves."""
+    payments = [{"id": PAYMENT_ID, "status": payment, "status_detail": "in_review"}]
+    order = {"id": ORDER_ID, "status": status, "transactions": {"payments": payments}}
+    return {"errors": [{"code": "failed"}], "data": order}
+
+
+@pytest.mark.parametrize(("status", "payment"), [("failed", "failed"), ("failed", None), (None, "failed")])
+def test_a_402_is_final_where_order_or_payment_say_that_it_failed(status: str | None, payment: str | None) -> None:
+    for unknown_before in (False, True):
+        outcome = judged("create", answer(402, "failed", of_402(status, payment)), unknown_before=unknown_before)
+        assert (outcome.verdict, outcome.order_id) == (Verdict.REFUSED, ORDER_ID)
+
+
+@pytest.mark.parametrize(
+    ("status", "payment"),
+    [
+        ("processing", "processing"),
+        ("action_required", None),
+        ("processed", "failed"),
+        (None, None),
+        ("processed", "processed"),
+    ],
+)
+def test_a_402_whose_order_has_not_failed_asks_for_no_other_card(status: str | None, payment: str | None) -> None:
+    outcome = judged("create", answer(402, "failed", of_402(status, payment)))
+    assert (outcome.verdict, outcome.unknown, outcome.order_id) == (Verdict.COMPARE, True, ORDER_ID)
+    assert outcome.message is not None
+    assert "another card" not in outcome.message
+    assert outcome.wait_seconds > 0
+
+
+@pytest.mark.parametrize("document", [None, {}, {"errors": [{"code": "failed"}]}, {"data": {"id": "x"}}])
+def test_a_402_that_tells_no_order_is_asked_again_and_then_looked_for(document: dict[str, Any] | None) -> None:
+    outcome = judged("create", answer(402, "failed", document))
+    assert (outcome.verdict, outcome.unknown, outcome.order_id) == (Verdict.RETRY, True, None)
+    later = judged("create", answer(402, "failed", document), attempts=30, age=600.0, unknown_before=True)
+    assert (later.verdict, later.unknown) == (Verdict.COMPARE, True)
+
+
 @pytest.mark.parametrize("document", [None, {}, {"id": None}, {"id": ""}, {"id": "a b"}, {"status": "created"}])
 def test_a_creation_that_names_no_order_is_asked_again(document: dict[str, Any] | None) -> None:
     outcome = judged("create", answer(201, document=document))
