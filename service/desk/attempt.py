@@ -39,10 +39,11 @@ async def attempt(
             return outcome, None
         answered = await executor.send(tools, account, work)
     except MercadoPagoError as error:
+        token_refused = _is_token_refused(gate, clock())
         _tell_error(gate, clock(), error)
         if isinstance(error, BadRequest) and error.status == 0:
             return _unsendable(work, error), None
-        return _judged(work, error), None
+        return _judged(work, error, token_refused=token_refused), None
     except Exception as error:
         gate.abandoned(clock())
         log.exception("command_attempt_failed", command_id=work.command.command_id)
@@ -63,12 +64,17 @@ async def attempt(
     if isinstance(answered, Outcome):
         _tell(gate, clock(), answered.status, None, refused=answered.pause_account)
         return answered, None
-    outcome = _judged(work, answered)
+    outcome = _judged(work, answered, token_refused=_is_token_refused(gate, clock()))
     _tell(gate, clock(), answered.status, answered.retry_after_seconds, refused=outcome.pause_account)
     return outcome, answered.text or None
 
 
-def _judged(work: Work, answer: ProviderAnswer | MercadoPagoError) -> Outcome:
+def _is_token_refused(gate: AccountGate, now: float) -> bool:
+    """Whether the account is paused for its token's sake, by this or any other kind of call."""
+    return gate.paused(now) == "refused"
+
+
+def _judged(work: Work, answer: ProviderAnswer | MercadoPagoError, *, token_refused: bool) -> Outcome:
     if work.is_past and isinstance(answer, MercadoPagoError):
         # The search failed; what it looks for may be there.
         return Outcome(
@@ -87,6 +93,7 @@ def _judged(work: Work, answer: ProviderAnswer | MercadoPagoError) -> Outcome:
         unknown_before=work.was_unknown,
         newest=work.is_newest,
         order_age_seconds=work.order_age_seconds,
+        token_refused=token_refused,
     )
     if outcome.verdict is Verdict.ACCEPTED and work.command.kind == "refund" and (outcome.status or 0) >= 400:
         # "Already refunded" does not say by whom: the order does.
@@ -121,7 +128,11 @@ def _tell(
 
 def _tell_error(gate: AccountGate, now: float, error: MercadoPagoError) -> None:
     if isinstance(error, AccountRefused):
-        gate.refused(now)
+        if error.status == 403 and not _is_token_refused(gate, now):
+            # Of a search: that one call is forbidden says nothing of the others.
+            gate.order_fault(now)
+        else:
+            gate.refused(now)
     elif isinstance(error, ProviderTrouble):
         gate.trouble(now, error)
     elif error.status == 0:

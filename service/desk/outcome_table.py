@@ -30,6 +30,7 @@ class Meaning(Enum):
     STILL_RUNNING = "an attempt under this key may be at work"
     KEY_CONFLICT = "this key stands for another request there"
     THROTTLED = "too many calls; nothing happened"
+    FORBIDDEN = "this call is forbidden, and nothing says why; nothing happened"
     ACCOUNT_REFUSED = "the token is refused, for this and every other call; nothing happened"
     NOT_CONNECTED = "no connection was made; nothing happened"
     OUTAGE = "no usable answer: it may have happened"
@@ -61,11 +62,12 @@ def _rows() -> Iterator[Row]:
     # 4295, 4296: the older APIs' trouble with keys. 400 under the newer API for points of sale.
     yield Row(None, any_refusal, frozenset({"idempotency_key_already_used", "4295", "4296"}), Meaning.KEY_CONFLICT)
 
-    # 401 is the account's, but where it is about this one order. 403 is, where the gateway before the API says it.
+    # 401 is the account's, but where it is about this one order. 403 is, where the policies say it: any gateway or
+    # firewall forbids single calls, and the other tills' sales do not wait for what one of them is refused.
     yield Row((CANCEL, REFUND), (401, 401), frozenset({"user_not_authorized"}), Meaning.REFUSED_OR_OURS)
     yield Row(None, (401, 401), None, Meaning.ACCOUNT_REFUSED)
-    account_403 = frozenset({None, "PA_UNAUTHORIZED_RESULT_FROM_POLICIES", "unauthorized", "forbidden"})
-    yield Row(None, (403, 403), account_403, Meaning.ACCOUNT_REFUSED)
+    yield Row(None, (403, 403), frozenset({"PA_UNAUTHORIZED_RESULT_FROM_POLICIES"}), Meaning.ACCOUNT_REFUSED)
+    yield Row(None, (403, 403), frozenset({None, "unauthorized", "forbidden"}), Meaning.FORBIDDEN)
     yield Row((LEGACY_PUT, LEGACY_DELETE), (400, 400), frozenset({"invalid_access_token"}), Meaning.ACCOUNT_REFUSED)
 
     yield Row((CREATE,), any_refusal, BUSY_TERMINAL, Meaning.REFUSED_OR_OURS)

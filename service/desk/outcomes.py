@@ -21,6 +21,7 @@ from service.desk.outcome_table import (
 )
 from service.desk.sentences import (
     ACCOUNT_REFUSED,
+    FORBIDDEN,
     NO_ORDER_ID,
     NOTHING_THERE,
     REFUND_FAILED,
@@ -38,7 +39,7 @@ __all__ = ["BUSY_TERMINAL", "KINDS", "MadeRefund", "Outcome", "Verdict", "judge"
 REPEATABLE_SECONDS = 20 * 3600.0
 """So long a repeat is safe: the provider keeps keys for 24 h (fact sheet of the Orders API, §1.1)."""
 NOT_YET_SECONDS = 600.0
-"""So long "not yet" is believed."""
+"""So long "not yet", and a 403 that says nothing, is taken for something that passes."""
 LAG_SECONDS = 60.0
 """So long an order just made may be unknown to some of the provider's servers."""
 
@@ -94,6 +95,7 @@ def judge(
     unknown_before: bool,
     newest: bool = True,
     order_age_seconds: float | None = None,
+    token_refused: bool = False,
 ) -> Outcome:
     """What becomes of a command of `kind` after its attempt number `attempts` (from 1) ended with `answer`.
 
@@ -101,7 +103,8 @@ def judge(
     it was not known before this attempt whether an earlier one took effect (no answer, 5xx; a "not yet" is known).
     `newest`: nothing was put on or taken from this point of sale since (legacy_put, legacy_delete: they have no key at
     the provider, and a late repeat would undo what came after). `order_age_seconds`: since the order was created, if
-    known: a 404 is lag in its first minute only.
+    known: a 404 is lag in its first minute only. `token_refused`: other calls of the account are refused, too, so that
+    a 403 without a reason is not about this one alone.
     """
     attempt = _Attempt(
         kind=kind,
@@ -114,6 +117,8 @@ def judge(
         has_failed=isinstance(answer, ProviderAnswer) and has_failed(answer.document),
     )
     meaning = _meaning(kind, answer)
+    if meaning is Meaning.FORBIDDEN and token_refused:
+        meaning = Meaning.ACCOUNT_REFUSED
     outcome = _bounded(attempt, _FATES[meaning](attempt))
     if kind in (LEGACY_PUT, LEGACY_DELETE) and not newest:
         outcome = _superseded(kind, outcome)
@@ -220,6 +225,7 @@ _FATES: Mapping[Meaning, Callable[[_Attempt], Outcome]] = {
     Meaning.STILL_RUNNING: _still_running,
     Meaning.KEY_CONFLICT: _Attempt.compares,
     Meaning.THROTTLED: _Attempt.unheard,
+    Meaning.FORBIDDEN: _not_yet,
     Meaning.ACCOUNT_REFUSED: _account_refused,
     Meaning.NOT_CONNECTED: _Attempt.unheard,
     Meaning.OUTAGE: lambda attempt: attempt.again(unknown=True, longest=_LONGEST_OUTAGE_WAIT),
@@ -247,7 +253,8 @@ def _meaning(kind: str, answer: ProviderAnswer | MercadoPagoError) -> Meaning:
     if isinstance(answer, ProviderAnswer):
         return meaning_of(kind, answer.status, answer.code, answer.message)
     if isinstance(answer, AccountRefused):
-        return Meaning.ACCOUNT_REFUSED
+        # A write has its answer judged: a 403 that comes as an error was to a search on its way.
+        return Meaning.FORBIDDEN if answer.status == 403 else Meaning.ACCOUNT_REFUSED
     if isinstance(answer, RateLimited):
         return Meaning.THROTTLED
     if isinstance(answer, ProviderTrouble) and not answer.sent:
@@ -292,4 +299,6 @@ def _code_to_say(meaning: Meaning, outcome: Outcome, answer: ProviderAnswer | Me
         return decline_of(answer.document) or outcome.code
     if outcome.unknown and outcome.code not in SAYS_UNKNOWN:
         return UNKNOWN
+    if meaning is Meaning.FORBIDDEN:
+        return FORBIDDEN
     return outcome.code

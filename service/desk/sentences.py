@@ -14,6 +14,7 @@ NO_ORDER_ID = "no_order_id"
 REFUND_FAILED = "refund_failed"
 """Our code: a refund that was made, and failed at once."""
 ACCOUNT_REFUSED = "unauthorized"
+FORBIDDEN = "forbidden"
 NOTHING_THERE = "point_of_sale_in_store_order_not_found"
 SAYS_UNKNOWN = frozenset({"idempotency_key_already_used", "4295", "4296", "resource_locked"})
 """Codes whose sentence says that the outcome is open."""
@@ -32,6 +33,7 @@ _WAITS = "nothing has happened yet, and it is tried again by itself"
 _GOES_ON = "put it right, and this goes on by itself"
 _BUSY = "The terminal already has an order waiting: cancel it on the terminal or below, then try again."
 _ACCOUNT = f"Mercado Pago does not accept this account's access token: {_GOES_ON}."
+_FORBIDDEN = f"Mercado Pago, or something before it, forbids this call: {_WAITS}."
 _TERMINAL = "The terminal does not belong to this account: check which terminal the till is set to."
 _PLACE = "Mercado Pago does not know this point of sale: check which point of sale the till is set to."
 _AMOUNTS = f"{_BODY}, because its amounts do not add up: {_SUPPORT}."
@@ -88,7 +90,7 @@ _SENTENCES: Mapping[str, str] = {
     "unauthorized": _ACCOUNT,
     "invalid_credentials": _ACCOUNT,
     "invalid_access_token": _ACCOUNT,
-    "forbidden": _ACCOUNT,
+    FORBIDDEN: _FORBIDDEN,
     "PA_UNAUTHORIZED_RESULT_FROM_POLICIES": _ACCOUNT,
     "refused": _ACCOUNT,
     "user_not_authorized": "This account may not do that with this order: check that the order is its own.",
@@ -165,7 +167,7 @@ _ENDED = {
 _UNKNOWN_ENDS = "it is being found out; do not ask for it again, and do not give the goods or money away on it."
 _BY_STATUS = {
     401: _ACCOUNT,
-    403: _ACCOUNT,
+    403: _FORBIDDEN,
     429: f"Mercado Pago takes no more requests at the moment: {_WAITS}.",
 }
 

@@ -1,14 +1,17 @@
-"""Answers that say less than they seem to: a 402 whose order lives, a 403 to one call, words that quote a card token."""
+"""Answers that say less than they seem to: a 402 whose order lives, a 403 to one call, words that quote a token."""
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from service.database.pool import Database
+from service.desk.intents import CommandRow
 from service.mercadopago.answers import ProviderAnswer
 from service.mercadopago.client import MercadoPagoClient
 from service.mercadopago.json_text import dumps
-from tests.support.desk import ACCOUNT, qr, shop
+from service.mercadopago.pacing import AccountGate
+from tests.support.desk import ACCOUNT, Shop, qr, shop
 
 
 class Between:
@@ -70,3 +73,66 @@ async def test_a_402_that_tells_no_order_is_asked_again_under_the_same_key(datab
         settled = await here.settled(await here.desk.create(ACCOUNT, qr(), key="k-1", asked_by="till-1"))
         assert (settled.status, settled.attempts) == ("done", 3)
         assert set(await here.provider.orders()) == {settled.order_id}
+
+
+def gate_of(here: Shop) -> AccountGate:
+    gate = here.worker.gates.gate(ACCOUNT.name)
+    assert gate is not None
+    return gate
+
+
+def paused(here: Shop) -> str | None:
+    return gate_of(here).paused(asyncio.get_running_loop().time())
+
+
+async def refund(here: Shop, order_id: str, amount: str = "1.00", key: str = "r-1") -> CommandRow:
+    return await here.desk.refund(order_id, payment_id=None, amount=amount, key=key, asked_by="till-1")
+
+
+async def test_a_gateways_403_to_one_call_holds_up_no_other_till(database: Database) -> None:
+    async with shop(database) as here:
+        order_id = await here.sell()
+        await here.provider.faults(refund={"status": 403, "body": "html"})
+        forbidden = await refund(here, order_id)
+        waiting = await here.becomes(forbidden, status="waiting", provider_status=403)
+        assert waiting.message is not None
+        assert "access token" not in waiting.message
+        assert paused(here) is None
+        other = await here.desk.create(ACCOUNT, qr("venta-2"), key="k-2", asked_by="till-2")
+        assert (await here.settled(other)).status == "done"
+        assert paused(here) is None
+        # It passes, as gateways' moods do.
+        await here.provider.faults()
+        assert (await here.settled(forbidden)).status == "done"
+        assert len(await here.provider.refunds(order_id)) == 1
+
+
+async def test_a_403_without_a_reason_does_not_open_an_account_whose_token_is_refused(database: Database) -> None:
+    async with shop(database, worker=False) as here:
+        order = await here.provider.tell("orders", {"type": "qr", "total_amount": "10.00"})
+        await here.provider.faults(create={"status": 403, "body": "html"}, get_order={"status": 401})
+        gate = gate_of(here)
+        gate.take(asyncio.get_running_loop().time(), known=1)
+        gate.refused(asyncio.get_running_loop().time())
+        # Changed settings have a probe due, and a command may be it.
+        here.worker.follow([replace(ACCOUNT, rate_per_second=9_999)])
+        asked = await here.desk.create(ACCOUNT, qr(), key="k-1", asked_by="till-1")
+        waiting = await here.becomes(asked, status="waiting", provider_status=403)
+        assert waiting.maybe_sent_at is None
+        assert paused(here) == "refused"
+        assert set(await here.provider.orders()) == {order["id"]}
+
+
+async def test_a_search_that_is_forbidden_holds_up_no_till(database: Database) -> None:
+    async with shop(database) as here:
+        await here.provider.faults(create={"body": "disconnect", "when": "after"}, search={"status": 403})
+        lost = await here.desk.create(ACCOUNT, qr(), key="k-1", asked_by="till-1")
+        await here.becomes(lost, status="unknown")
+        await database.execute("update cuadre.commands set options = options || '{\"must_compare\": 0}'")
+        await here.hurry()
+        await here.becomes(lost, status="unknown", provider_code="forbidden")
+        assert paused(here) is None
+        await here.provider.faults()
+        other = await here.desk.create(ACCOUNT, qr("venta-2"), key="k-2", asked_by="till-2")
+        assert (await here.settled(other)).status == "done"
+        assert paused(here) is None

@@ -39,6 +39,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "limited": {"status": 429, "retry_after": 0},
     "busy": {"status": 423},
     "not yet": {"status": 422, "code": "unprocessable_entity"},
+    "forbidden": {"status": 403, "body": "html"},
 }
 FATES = st.sampled_from(["waits", "works", "dies after claim", "dies after call", "freezes", *FAULTS])
 EXPIRE_LEASES = "update cuadre.commands set leased_until = now() - interval '1 second' where leased_until is not null"

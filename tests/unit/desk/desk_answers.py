@@ -85,6 +85,7 @@ def judged(
     unknown_before: bool = False,
     newest: bool = True,
     order_age: float | None = None,
+    token_refused: bool = False,
 ) -> Outcome:
     """`judge`, for a first attempt if nothing else is said."""
     return judge(
@@ -95,4 +96,5 @@ def judged(
         unknown_before=unknown_before,
         newest=newest,
         order_age_seconds=order_age,
+        token_refused=token_refused,
     )

@@ -100,7 +100,7 @@ def _expected(kind: str, status: int, code: str | None) -> tuple[str, str]:
     if known is not None:
         return known
     if code is None and status == 403:
-        return UNSENT, RETRY
+        return RETRY, RETRY
     if code is None and status == 404:
         return BARE_404.get(kind, (REFUSED, COMPARE))
     if (kind, status) == ("create", 402):
@@ -182,6 +182,41 @@ def test_the_gateways_403_is_told_by_its_words(kind: str, code: str | None) -> N
     assert (outcome.verdict, outcome.pause_account) == (Verdict.UNSENT, True)
 
 
-@pytest.mark.parametrize("code", ["forbidden_checking_terminal_owner", "partial_refund_forbidden_with_tips", "new"])
-def test_a_403_about_one_order_pauses_no_account(code: str) -> None:
-    assert not judged("refund", answer(403, code)).pause_account
+@pytest.mark.parametrize(
+    "code",
+    [
+        "forbidden_checking_terminal_owner",
+        "partial_refund_forbidden_with_tips",
+        "new",
+        "forbidden",
+        "unauthorized",
+        None,
+    ],
+)
+def test_a_403_to_one_call_pauses_no_account(code: str | None) -> None:
+    for kind in KINDS:
+        assert not judged(kind, answer(403, code, message=None)).pause_account
+
+
+@pytest.mark.parametrize("code", ["forbidden", "unauthorized", None])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_403_without_a_reason_is_repeated_like_a_not_yet_and_then_believed(kind: str, code: str | None) -> None:
+    told = answer(403, code, message=None)
+    first = judged(kind, told)
+    assert (first.verdict, first.unknown, first.wait_seconds) == (Verdict.RETRY, False, 1.0)
+    assert judged(kind, told, attempts=30, age=599.0).verdict is Verdict.RETRY
+    last = judged(kind, told, attempts=31, age=600.0)
+    assert last.verdict is Verdict.REFUSED
+    assert last.message is not None
+    assert "access token" not in last.message
+    assert "not tried any more" in last.message
+    assert judged(kind, told, attempts=31, age=600.0, unknown_before=True).verdict is Verdict.COMPARE
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_403_without_a_reason_is_the_accounts_where_its_token_is_refused_elsewhere(kind: str) -> None:
+    outcome = judged(kind, answer(403, message=None), age=600.0, token_refused=True)
+    assert (outcome.verdict, outcome.pause_account) == (Verdict.UNSENT, True)
+    # What has a reason of its own is not.
+    told = answer(403, "partial_refund_forbidden_with_tips")
+    assert judged(kind, told, token_refused=True).verdict is Verdict.REFUSED

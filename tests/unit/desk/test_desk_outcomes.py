@@ -185,6 +185,14 @@ def test_without_an_answer_only_what_never_left_is_unsent(
     assert first.pause_account == again.pause_account == isinstance(trouble, AccountRefused)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_search_on_the_way_that_is_forbidden_pauses_no_account(kind: str) -> None:
+    outcome = judged(kind, AccountRefused("403 without a readable reason", outcome="forbidden", status=403))
+    assert (outcome.verdict, outcome.unknown, outcome.pause_account) == (Verdict.RETRY, False, False)
+    refused = judged(kind, AccountRefused("401 unauthorized", outcome="unauthorized", status=401))
+    assert (refused.verdict, refused.pause_account) == (Verdict.UNSENT, True)
+
+
 def test_not_yet_is_believed_for_ten_minutes() -> None:
     told = answer(422, "unprocessable_entity")
     waits = [judged("refund", told, attempts=n, age=n * 10.0).wait_seconds for n in range(1, 9)]

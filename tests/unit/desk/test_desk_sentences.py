@@ -79,5 +79,7 @@ def test_there_is_always_a_sentence(kind: str, code: str | None, status: int | N
 def test_a_status_alone_says_something_where_it_can() -> None:
     assert sentence("cancel", None, 404) == sentence("cancel", "order_not_found", 404)
     assert sentence("create", None, 404).startswith("Mercado Pago refused the order (404)")
-    assert sentence("refund", None, 403) == sentence("refund", "unauthorized", 401)
+    assert sentence("refund", None, 401) == sentence("refund", "unauthorized", 401)
+    assert sentence("refund", None, 403) == sentence("refund", "forbidden", 403)
+    assert "access token" not in sentence("refund", None, 403)
     assert sentence("refund", None, 429) == sentence("refund", "too_many_requests", 429)
