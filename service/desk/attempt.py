@@ -104,7 +104,10 @@ def _judged(work: Work, answer: ProviderAnswer | MercadoPagoError, *, token_refu
 def _unsendable(work: Work, error: BadRequest) -> Outcome:
     """What the client would not send this time, it will not send another time."""
     if work.was_unknown:
-        return Outcome(Verdict.COMPARE, code="unsendable", message=str(error), unknown=True)
+        message = str(error)
+        return Outcome(
+            Verdict.COMPARE, code="unsendable", message=message, wait_seconds=FAULT_WAIT_SECONDS, unknown=True
+        )
     return Outcome(Verdict.REFUSED, code="unsendable", message=f"It could not be sent: {error}")
 
 

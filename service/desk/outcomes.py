@@ -299,6 +299,4 @@ def _code_to_say(meaning: Meaning, outcome: Outcome, answer: ProviderAnswer | Me
         return decline_of(answer.document) or outcome.code
     if outcome.unknown and outcome.code not in SAYS_UNKNOWN:
         return UNKNOWN
-    if meaning is Meaning.FORBIDDEN:
-        return FORBIDDEN
-    return outcome.code
+    return FORBIDDEN if meaning is Meaning.FORBIDDEN else outcome.code

@@ -1,0 +1,73 @@
+"""One attempt: what it makes of a client that will not call, of words that quote a secret, and what it tells the gate."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from service.desk.attempt import attempt
+from service.desk.intents import CommandRow
+from service.desk.outcomes import Outcome, Verdict
+from service.desk.work import Executor, Tools, Work
+from service.mercadopago.account import Account
+from service.mercadopago.answers import ProviderAnswer
+from service.mercadopago.errors import BadRequest
+from service.mercadopago.json_text import dumps
+from service.mercadopago.pacing import AccountGate
+
+NOW = datetime(2026, 9, 14, 12, 0, tzinfo=UTC)
+ACCOUNT = Account("default", user_id="2100457788", access_token="APP_USR-simulator")
+TOOLS: Any = Tools(database=None, client=None)  # type: ignore[arg-type]  # nothing here calls anybody
+ABSENT: dict[str, Any] = dict.fromkeys(CommandRow.__slots__)
+COMMAND = CommandRow(
+    **ABSENT
+    | {
+        "command_id": "CMD01JSA8Q0000000000000000AA",
+        "account": "default",
+        "kind": "create",
+        "status": "sending",
+        "attempts": 1,
+        "provider_key": "key",
+        "maybe_sent_at": NOW,
+        "attempted_at": NOW,
+        "reserved": {},
+        "options": {},
+        "refund_ids": (),
+    }
+)
+WORK = Work(
+    command=COMMAND,
+    body=None,
+    lease_token=UUID(int=1),
+    is_first=True,
+    is_past=False,
+    is_newest=True,
+    was_unknown=False,
+    age_seconds=0.0,
+    order_age_seconds=None,
+)
+
+
+async def attempted(work: Work, said: ProviderAnswer | Outcome | Exception) -> tuple[Outcome, str | None]:
+    """What becomes of `work` where a call, or a comparison, ends like this."""
+
+    async def ends(*_arguments: object) -> Any:
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    gate = AccountGate(50, random=lambda: 0.0)
+    gate.take(0.0, known=1)
+    return await attempt(Executor(ends, ends), TOOLS, ACCOUNT, work, gate, lambda: 0.0)
+
+
+@pytest.mark.parametrize("is_past", [False, True])
+async def test_what_the_client_will_not_send_is_not_tried_again_at_once(is_past: bool) -> None:
+    will_not = BadRequest("the account has no user_id")
+    outcome, _ = await attempted(replace(WORK, was_unknown=True, is_first=False, is_past=is_past), will_not)
+    assert (outcome.verdict, outcome.unknown) == (Verdict.COMPARE, True)
+    assert outcome.wait_seconds >= 1
+    never_sent, _ = await attempted(WORK, will_not)
+    assert (never_sent.verdict, never_sent.code) == (Verdict.REFUSED, "unsendable")
