@@ -6,6 +6,7 @@ from typing import Final
 
 import structlog
 
+from service.desk.card_data import card_data_of, document_without_quotes_of, without_quotes_of
 from service.desk.outcomes import Outcome, Verdict, judge
 from service.desk.work import Executor, Tools, Work
 from service.mercadopago.account import Account
@@ -64,9 +65,23 @@ async def attempt(
     if isinstance(answered, Outcome):
         _tell(gate, clock(), answered.status, None, refused=answered.pause_account)
         return answered, None
+    answered = _without_card_data(work, answered)
     outcome = _judged(work, answered, token_refused=_is_token_refused(gate, clock()))
     _tell(gate, clock(), answered.status, answered.retry_after_seconds, refused=outcome.pause_account)
     return outcome, answered.text or None
+
+
+def _without_card_data(work: Work, answer: ProviderAnswer) -> ProviderAnswer:
+    """The answer as it may be told and kept: what complains of a card's token may quote it."""
+    secrets = card_data_of(work.body)
+    if not secrets:
+        return answer
+    return replace(
+        answer,
+        code=None if answer.code is None else without_quotes_of(secrets, answer.code),
+        message=None if answer.message is None else without_quotes_of(secrets, answer.message),
+        text=document_without_quotes_of(secrets, answer.text),
+    )
 
 
 def _is_token_refused(gate: AccountGate, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""One attempt: what it makes of a client that will not call, of words that quote a secret, and what it tells the gate."""
+"""One attempt: what it makes of a client that will not call, and of words that quote a card token."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -71,3 +71,45 @@ async def test_what_the_client_will_not_send_is_not_tried_again_at_once(is_past:
     assert outcome.wait_seconds >= 1
     never_sent, _ = await attempted(WORK, will_not)
     assert (never_sent.verdict, never_sent.code) == (Verdict.REFUSED, "unsendable")
+
+
+TOKEN = "ff8080814c11e237014c1ff593b57b4d"
+BODY = {
+    "total_amount": "123.00",
+    "transactions": {"payments": [{"amount": "123.00", "payment_method": {"token": TOKEN, "security_code": "123"}}]},
+}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"token '{TOKEN}' is not valid",
+        f"card_token_{TOKEN}_expired",
+        "a" * 200 + f" {TOKEN[:-1]}…",
+        "the security code 123 is wrong",
+    ],
+)
+async def test_the_providers_words_do_not_carry_card_data_out_of_a_body(words: str) -> None:
+    document: dict[str, object] = {"errors": [{"code": "invalid_card_token_id", "message": words}], "amount": "123.00"}
+    said = ProviderAnswer(400, "invalid_card_token_id", words, document, dumps(document), None)
+    outcome, kept = await attempted(replace(WORK, body=dumps(BODY)), said)
+    assert outcome.verdict is Verdict.REFUSED
+    assert outcome.message is not None
+    assert "***" in outcome.message
+    assert kept is not None
+    for secret in (TOKEN, TOKEN[:-1], "code 123"):
+        assert secret not in outcome.message
+    assert TOKEN[:-1] not in kept
+    # All else is what was said.
+    assert '"123.00"' in kept
+    assert outcome.code == "invalid_card_token_id"
+
+
+async def test_words_that_quote_nothing_stay_as_they_are() -> None:
+    document: dict[str, object] = {"errors": [{"code": "new", "message": "No cards on Sundays"}], "rate": 1}
+    said = ProviderAnswer(400, "new", "No cards on Sundays", document, dumps(document), None)
+    for body in (None, "", "no json", dumps(BODY)):
+        outcome, kept = await attempted(replace(WORK, body=body), said)
+        assert outcome.message is not None
+        assert "No cards on Sundays" in outcome.message
+        assert kept == dumps(document)
