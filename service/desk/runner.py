@@ -34,6 +34,8 @@ from service.mercadopago.pacing import AccountGate
 from service.telemetry import crashpoints
 
 CONCURRENCY: Final = 8
+# A lease that ends before its call has an answer is taken by the next runner, and by the next, and never settled.
+SHORTEST_LEASE_SECONDS: Final = 20.0
 DATABASE_REST_SECONDS: Final = 1.0
 # Commands of an account that nothing goes out for are looked at again so soon, or when its gate may open.
 PAUSED_SECONDS: Final = (0.25, 5.0)
@@ -58,7 +60,8 @@ class Runner:
     """Carries out commands until told to stop. Any number of them, in any number of processes, share one database.
 
     `account` and `gate` find an account's settings and its pace in this process, by name. `beat` is called whenever the
-    loop makes progress; `on_committed` after each commit that may have recorded events or marked orders due.
+    loop makes progress; `on_committed` after each commit that may have recorded events or marked orders due. A lease
+    lasts `lease_seconds`, and at least 20 s and twice as long as one call may take.
     """
 
     def __init__(
@@ -83,7 +86,7 @@ class Runner:
         self._executors = executors
         self._concurrency = concurrency
         self._poll_seconds = poll_seconds
-        self._lease_seconds = lease_seconds
+        self._lease_seconds = max(lease_seconds, SHORTEST_LEASE_SECONDS, 2 * client.total_timeout_seconds)
         self._beat = beat
         self._on_committed = on_committed
         self._clock = clock

@@ -50,6 +50,11 @@ class Caller:
         )
         self._on_call = on_call
 
+    @property
+    def total_timeout_seconds(self) -> float:
+        """How long one call may take in all."""
+        return self._transport.total_timeout_seconds
+
     async def __aenter__(self) -> Self:
         await self._transport.open()
         return self
