@@ -14,7 +14,7 @@ from service.mercadopago.legacy import is_merchant_order_id
 from service.orders.asked import AskedCommand
 from service.orders.lifecycle import CLOSED_STATUSES, PAID_STATUSES
 from service.orders.money import total_of
-from service.orders.refunding import RefundRefused, reserve
+from service.orders.refunding import RefundRefused, is_all_that_is_left, reserve
 from service.orders.snapshot import Chargeback, Payment, Refund
 from service.sync.locks import lock_orders
 
@@ -88,9 +88,11 @@ async def refund_intent(
     currency = order["currency"] or currency_of(order["account"])
     wanted = check_refund(request, currency=currency)
     commands = await commands_of_order(connection, order_id)
-    reserved = await _reserve(connection, order_id, commands, wanted.payment_id, wanted.amount)
-    # Said as such only where nothing else is on its way: else its share would be given back as well.
-    everything = wanted == (None, None) and not any(one.kind == "refund" and one.is_open for one in commands)
+    reserved, is_all = await _reserve(connection, order_id, commands, wanted.payment_id, wanted.amount)
+    # Said as such only where nothing else is on its way, or taken by the buyer's bank: else its share would be given
+    # back as well.
+    is_alone = not any(one.kind == "refund" and one.is_open for one in commands)
+    everything = wanted == (None, None) and is_all and is_alone
     return await write_down(
         connection,
         Intent(
@@ -117,7 +119,8 @@ async def refund_intent(
 
 async def _reserve(
     connection: Any, order_id: str, commands: list[AskedCommand], payment_id: str | None, amount: Decimal | None
-) -> Mapping[str, Decimal]:
+) -> tuple[Mapping[str, Decimal], bool]:
+    """What is reserved of each payment, and whether it is all that the provider could give back of the order."""
     payments = [stored_payment(row) for row in await connection.fetch(QUERIES.read_payments, order_id)]
     refunds = [stored_refund(row) for row in await connection.fetch(QUERIES.read_refunds, order_id)]
     chargebacks = [stored_chargeback(row) for row in await connection.fetch(QUERIES.read_chargebacks, order_id)]
@@ -128,7 +131,7 @@ async def _reserve(
     if len(reserved) > 1 and is_merchant_order_id(order_id):
         names = ", ".join(reserved)
         raise InvalidRequest([Fault("payment_id", f"the order has several payments ({names}): refund them one by one")])
-    return reserved
+    return reserved, is_all_that_is_left(payments, refunds, reserved)
 
 
 def _body(order_id: str, reserved: Mapping[str, Decimal], currency: str | None, *, everything: bool) -> str | None:

@@ -111,6 +111,27 @@ def reserve(
     return {one.payment_id: amount}
 
 
+def is_all_that_is_left(
+    payments: Iterable[Payment], refunds: Sequence[Refund], reserved: Mapping[str, Decimal]
+) -> bool:
+    """Whether the provider, told to give back everything, would give back just this.
+
+    It knows of refunds only: what a chargeback takes, or is reserved here, it would give back as well. So `reserved`
+    has to be the whole rest, paid - processed refunds, of every paid payment.
+    """
+    return all(
+        reserved.get(payment.payment_id, ZERO) == less(paid_sum(payment), _processed(refunds, payment))
+        for payment in payments
+        if is_paid(payment)
+    )
+
+
+def _processed(refunds: Sequence[Refund], payment: Payment) -> Decimal:
+    return total_of(
+        one.amount for one in refunds if one.transaction_id == payment.payment_id and one.status == REFUND_PROCESSED
+    )
+
+
 def _left(
     payment: Payment,
     refunds: Sequence[Refund],
