@@ -14,6 +14,7 @@ from service.database.pool import Database
 from service.desk.by_hand import settle_by_hand, withdraw
 from service.desk.create_rules import check_create
 from service.desk.errors import UnknownCommand
+from service.desk.fields import member
 from service.desk.identities import check_key, new_command_id, provider_key, request_hash
 from service.desk.intents import QUERIES, CommandRow, Intent, command_row, find_by_key, write_down
 from service.desk.legacy_intents import legacy_options
@@ -70,6 +71,8 @@ class Desk:
                 amount=checked.amount,
                 currency=currency,
                 body=checked.body,
+                # Its QR is its own: it replaces nothing on the point of sale, and nothing replaces it.
+                options={"dynamic": True} if member(order, "config", "qr", "mode") == "dynamic" else {},
                 valid_for_seconds=(payable or DEFAULT_VALID).total_seconds(),
                 payable_for_seconds=None if payable is None else payable.total_seconds(),
             )

@@ -67,17 +67,26 @@ limit 1;
 
 -- name: read_due_commands
 -- How many commands of each account are due: those that need a call, those that wait to be seen at the provider, and
--- those that nobody waits for any more.
+-- those that nobody waits for any more, or that something newer has come before.
 select
     account,
     count(*) filter (where status in ('waiting', 'sending', 'unknown') and not stale) as to_call,
     count(*) filter (where status = 'accepted') as to_see,
     count(*) filter (where stale) as to_withdraw
 from (
-    select account, status, status = 'waiting' and maybe_sent_at is null and coalesce(valid_until <= now(), false)
-        as stale
-    from cuadre.commands
-    where due_at <= now() and (leased_until is null or leased_until <= now())
+    select c.account, c.status,
+        c.status = 'waiting' and c.maybe_sent_at is null and (
+            coalesce(c.valid_until <= now(), false)
+            or c.kind = 'create' and c.type in ('qr', 'point') and not c.options ? 'dynamic' and exists (
+                select from cuadre.commands as later
+                where later.account = c.account and later.point_of_sale = c.point_of_sale
+                  and later.asked_at >= c.asked_at and (later.asked_at, later.command_id) > (c.asked_at, c.command_id)
+                  and later.kind = 'create' and later.type = c.type and not later.options ? 'dynamic'
+                  and later.maybe_sent_at is not null and later.status not in ('withdrawn', 'refused')
+            )
+        ) as stale
+    from cuadre.commands as c
+    where c.due_at <= now() and (c.leased_until is null or c.leased_until <= now())
 ) as due
 group by account
 order by account;
@@ -92,12 +101,21 @@ with lanes as (
 picked as (
     select
         due.command_id, due.maybe_sent_at is null as is_first, due.status in ('sending', 'unknown') as was_unknown,
-        -- A sale that nobody waits for any more is not made late: somebody else would pay it.
-        due.must_compare or (due.kind = 'create' and coalesce(due.valid_until <= now(), false)) or coalesce(due.maybe_sent_at <= now() - make_interval(secs => $5), false) as is_past
+        -- A sale that nobody waits for any more is not made late, nor over the next customer's on the same point of
+        -- sale: somebody else would pay it.
+        due.must_compare or due.is_overtaken or (due.kind = 'create' and coalesce(due.valid_until <= now(), false))
+            or coalesce(due.maybe_sent_at <= now() - make_interval(secs => $5), false) as is_past
     from (select * from lanes order by turn) as lane
     cross join lateral (
         select c.command_id, c.kind, c.status, c.maybe_sent_at, c.valid_until,
-            c.options ? 'must_compare' as must_compare
+            c.options ? 'must_compare' as must_compare,
+            c.kind = 'create' and c.type in ('qr', 'point') and not c.options ? 'dynamic' and exists (
+                select from cuadre.commands as later
+                where later.account = c.account and later.point_of_sale = c.point_of_sale
+                  and later.asked_at >= c.asked_at and (later.asked_at, later.command_id) > (c.asked_at, c.command_id)
+                  and later.kind = 'create' and later.type = c.type and not later.options ? 'dynamic'
+                  and later.maybe_sent_at is not null and later.status not in ('withdrawn', 'refused')
+            ) as is_overtaken
         from cuadre.commands as c
         where c.account = lane.account
           and c.status in ('waiting', 'sending', 'unknown')
@@ -112,10 +130,26 @@ picked as (
                 and earlier.kind in ('legacy_put', 'legacy_delete')
                 and (earlier.asked_at, earlier.command_id) < (c.asked_at, c.command_id)
           ))
+          -- So do creations that a printed QR or a terminal shows, as far as they are due: a call that hangs is waited
+          -- for no longer than it may last. A dynamic order's QR is its own.
+          and not (c.kind = 'create' and c.type in ('qr', 'point') and not c.options ? 'dynamic' and exists (
+              select from cuadre.commands as earlier
+              where earlier.settled_at is null and earlier.asked_at <= c.asked_at
+                and earlier.account = c.account and earlier.point_of_sale = c.point_of_sale
+                and earlier.kind = 'create' and earlier.type = c.type and not earlier.options ? 'dynamic'
+                and (earlier.asked_at, earlier.command_id) < (c.asked_at, c.command_id)
+                and (
+                    earlier.due_at <= now() and coalesce(earlier.leased_until <= now(), true)
+                    or earlier.status = 'sending' and earlier.leased_until > now()
+                       and earlier.attempted_at > now() - interval '10 seconds'
+                )
+          ))
         order by c.due_at
         limit lane.room
         for update of c skip locked
     ) as due
+    -- What something newer has come before, and never left, is withdrawn.
+    where not (due.is_overtaken and due.maybe_sent_at is null)
     limit $3
 )
 update cuadre.commands as c set
@@ -220,13 +254,24 @@ where c.command_id = $1
 returning c.*;
 
 -- name: lock_stale_commands
--- Sales that could not be sent while anybody waited for them.
-select * from cuadre.commands
-where status = 'waiting' and maybe_sent_at is null and valid_until <= now() and due_at <= now()
-  and (leased_until is null or leased_until <= now())
-order by command_id
+-- Sales that could not be sent while anybody waited for them, or before something newer on their point of sale.
+select c.*, coalesce(c.valid_until <= now(), false) as is_over
+from cuadre.commands as c
+where c.status = 'waiting' and c.maybe_sent_at is null and c.due_at <= now()
+  and (c.leased_until is null or c.leased_until <= now())
+  and (
+      c.valid_until <= now()
+      or c.kind = 'create' and c.type in ('qr', 'point') and not c.options ? 'dynamic' and exists (
+          select from cuadre.commands as later
+          where later.account = c.account and later.point_of_sale = c.point_of_sale
+            and later.asked_at >= c.asked_at and (later.asked_at, later.command_id) > (c.asked_at, c.command_id)
+            and later.kind = 'create' and later.type = c.type and not later.options ? 'dynamic'
+            and later.maybe_sent_at is not null and later.status not in ('withdrawn', 'refused')
+      )
+  )
+order by c.command_id
 limit 100
-for update skip locked;
+for update of c skip locked;
 
 -- name: read_commands_to_see
 -- Accepted commands that are due to be compared with what is stored of their orders.

@@ -33,6 +33,10 @@ FIRST_SIGHT_SECONDS: Final = 0.25
 # Another creation has made the order that this one was thought to have made.
 TAKEN_WAIT_SECONDS: Final = 60.0
 TOO_LATE = "It could not be sent to Mercado Pago while the sale was waiting, and was withdrawn: ask again."
+OVERTAKEN = (
+    "It could not be sent to Mercado Pago before something newer was put on the same point of sale, and was withdrawn: "
+    "ask again if this sale is still on."
+)
 
 _STATUS_OF: Final = {
     Verdict.DONE: "done",
@@ -239,10 +243,12 @@ async def name_refunds(connection: Any, command: CommandRow) -> bool:
 
 
 async def withdraw_stale(database: Database) -> list[CommandRow]:
-    """Withdraws sales that could not be sent while anybody waited for them."""
+    """Withdraws sales that could not be sent while anybody waited for them, or before a newer one on their place."""
     async with database.transaction() as connection:
         rows = await connection.fetch(QUERIES.lock_stale_commands)
-        settled = [await settle_locked(connection, row, "withdrawn", TOO_LATE) for row in rows]
+        settled = [
+            await settle_locked(connection, row, "withdrawn", TOO_LATE if row["is_over"] else OVERTAKEN) for row in rows
+        ]
     _report(settled, [])
     return settled
 

@@ -18,8 +18,9 @@ from service.mercadopago.client import MercadoPagoClient
 class Work:
     """A command under lease. From its claim's commit on, it counts as sent.
 
-    `is_first`: no attempt before this one may have reached the provider. `is_past`: it is too late to send it again,
-    or sending it again would tell nothing, so what became of it has to be found out by looking. `is_newest`: nothing
+    `is_first`: no attempt before this one may have reached the provider. `is_past`: it is too late to send it again
+    (its sale is over, or another one was put on its point of sale since), or sending it again would tell nothing, so
+    what became of it has to be found out by looking. `is_newest`: nothing
     was asked for the same point of sale since. `was_unknown`: its outcome was unknown before this claim.
     `order_age_seconds` counts from the creation of the stored order that it is about.
     """

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from random import random
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,11 @@ from tests.support.desk import ACCOUNT, Shop, qr, shop
 from tests.support.waiting import until
 
 LOST = {"body": "disconnect", "count": 1}
+
+
+def at_till(number: int) -> dict[str, Any]:
+    """A sale on a printed QR of its own: on one of them a newer sale ends an older one."""
+    return qr(f"venta-{number}", config={"qr": {"external_pos_id": f"CAJA{number}", "mode": "static"}})
 
 
 async def refund(here: Shop, order_id: str, amount: str | None, key: str = "k") -> CommandRow:
@@ -61,8 +67,8 @@ async def test_a_time_out_is_repeated_while_the_first_call_still_runs(database: 
 async def test_a_provider_that_cannot_be_reached_leaves_commands_waiting_and_withdrawable(database: Database) -> None:
     async with shop(database) as here:
         here.client._transport._base_url = "http://127.0.0.1:9"  # nobody listens there
-        first = await here.desk.create(ACCOUNT, qr("venta-1"), key="k-1", asked_by="till-1")
-        second = await here.desk.create(ACCOUNT, qr("venta-2"), key="k-2", asked_by="till-1")
+        first = await here.desk.create(ACCOUNT, at_till(1), key="k-1", asked_by="till-1")
+        second = await here.desk.create(ACCOUNT, at_till(2), key="k-2", asked_by="till-1")
 
         async def tried() -> bool:
             row = await here.desk.find(first.command_id)
@@ -96,7 +102,7 @@ async def test_an_outage_holds_commands_back_visibly_until_the_probe_succeeds(da
     async with shop(database) as here:
         await here.provider.faults(create={"status": 503})
         asked = [
-            await here.desk.create(ACCOUNT, qr(f"venta-{number}"), key=f"k-{number}", asked_by="till-1")
+            await here.desk.create(ACCOUNT, at_till(number), key=f"k-{number}", asked_by="till-1")
             for number in range(12)
         ]
 
@@ -107,7 +113,7 @@ async def test_an_outage_holds_commands_back_visibly_until_the_probe_succeeds(da
             return gate.paused(asyncio.get_running_loop().time()) == "outage"
 
         await until(shut, what="the breaker opens")
-        late = await here.desk.create(ACCOUNT, qr("venta-late"), key="late", asked_by="till-1")
+        late = await here.desk.create(ACCOUNT, at_till(99), key="late", asked_by="till-1")
 
         async def held_back() -> CommandRow | None:
             row = await here.desk.find(late.command_id)
@@ -291,7 +297,7 @@ async def test_withdrawing_and_sending_at_once_has_one_winner(database: Database
 async def test_two_runners_share_the_work_and_send_nothing_twice(database: Database) -> None:
     async with shop(database, runner=False) as here:
         asked = [
-            await here.desk.create(ACCOUNT, qr(f"venta-{number}"), key=f"k-{number}", asked_by="till-1")
+            await here.desk.create(ACCOUNT, at_till(number), key=f"k-{number}", asked_by="till-1")
             for number in range(30)
         ]
         other = here.another_runner()
