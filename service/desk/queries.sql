@@ -244,6 +244,8 @@ update cuadre.commands as c set
     order_id = coalesce(c.order_id, $3),
     settled_at = moment.now,
     message = $4,
+    -- A person's word is no proof: the provider's answer to another command may be one.
+    options = case when $2 = 'done' then c.options || '{"adopted": true}' else c.options end,
     answer = coalesce($5::jsonb, c.answer),
     body = $6,
     due_at = null,
@@ -288,8 +290,37 @@ where command_id = any($1::text[]) and status = 'accepted' and kind = 'refund' a
 order by command_id;
 
 -- name: name_refunds
--- The ids of the refunds that a command has made, found by comparison.
-update cuadre.commands set refund_ids = $2 where command_id = $1;
+-- The ids of the refunds that a command has made, found by comparison and so adopted: an answer may prove otherwise.
+update cuadre.commands set refund_ids = $2, options = options || '{"adopted": true}' where command_id = $1;
+
+-- name: take_back_adopted
+-- An answer proves whose this order, or these refunds, are: commands that had only adopted them are open again. One that
+-- was accepted waits to be seen, another is looked for; it is not sent again. `$6` is the sentence for the till.
+with mistaken as (
+    select command_id from cuadre.commands
+    where command_id <> $1 and kind = $2 and options ? 'adopted'
+      and order_id = $3 and (kind = 'create' or refund_ids && $4::text[])
+    order by command_id
+    for update
+)
+update cuadre.commands as c set
+    status = case
+        when c.kind = 'refund' and c.provider_status between 200 and 299 then 'accepted' else 'unknown'
+    end,
+    order_id = case when c.kind = 'create' then null else c.order_id end,
+    refund_ids = '{}',
+    options = jsonb_build_object('must_compare', $5::double precision) || (c.options - 'adopted'),
+    accepted_at = case when c.kind = 'refund' and c.provider_status between 200 and 299 then c.accepted_at end,
+    settled_at = null,
+    provider_code = 'taken',
+    message = $6,
+    last_error = 'taken',
+    due_at = clock_timestamp(),
+    leased_until = null,
+    lease_token = null
+from mistaken
+where c.command_id = mistaken.command_id
+returning c.*;
 
 -- name: settle_seen
 -- Accepted commands that the stored order shows as done, or shows to have failed; `$2` are the statuses of orders that
@@ -398,6 +429,13 @@ order by o.created_at, o.order_id;
 select order_id from cuadre.commands
 where order_id = any($1::text[]) and kind = 'create' and command_id <> $2;
 
+-- name: are_refunds_owned
+-- Whether another command of the order `$1` has made one of these refunds.
+select exists (
+    select from cuadre.commands
+    where order_id = $1 and kind = 'refund' and refund_ids && $2::text[] and command_id <> $3
+);
+
 -- name: read_open_unknown_outcome
 -- The open discrepancy that says that this command's outcome is unknown.
 select id, order_id, account, subject_id, severity, amount_at_stake, currency, expected, actual, explanation
@@ -445,6 +483,7 @@ update cuadre.commands set
     status = case when kind = 'refund' then 'accepted' else 'done' end,
     order_id = coalesce(order_id, $2),
     refund_ids = case when cardinality($3::text[]) > 0 then $3::text[] else refund_ids end,
+    options = options - 'adopted',
     accepted_at = clock_timestamp(),
     settled_at = case when kind = 'refund' then null else clock_timestamp() end,
     provider_status = $4,

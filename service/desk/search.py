@@ -34,6 +34,10 @@ NOT_FOUND: Final = "not_found_after_24h"
 ABSENT_FOR: Final = timedelta(hours=24)
 # The option of a command that is not repeated although its key is still remembered.
 MUST_COMPARE: Final = "must_compare"
+# The option that says when its last attempt ended; what began before that proves nothing of it.
+ANSWERED_AT: Final = "answered_at"
+# The option of a command whose order or refunds were found by looking: no answer of its own tells of them.
+ADOPTED: Final = "adopted"
 _PAGES: Final = 20
 _FRESH_WAIT_SECONDS: Final = 2.0
 _ABSENT_WAIT_SECONDS: Final = 600.0
@@ -235,7 +239,9 @@ async def _until_fresh(tools: Tools, command: CommandRow) -> Outcome | None:
     if at_work_seconds is None:
         since = max(last + IN_FLIGHT, _sent(command) + RESEND_FOR)
     else:
-        since = last + timedelta(seconds=at_work_seconds)
+        # The claim came before the call, and the call may have lasted.
+        ended = command.options.get(ANSWERED_AT)
+        since = (last if ended is None else datetime.fromisoformat(ended)) + timedelta(seconds=at_work_seconds)
     row = await tools.database.fetchrow(QUERIES.read_last_look, command.order_id, since)
     if row is not None and row["is_fresh"]:
         return None

@@ -6,6 +6,7 @@ Every transaction takes the locks of the orders concerned first, then the comman
 
 import json
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 
 from service.database.pool import Database
@@ -16,7 +17,7 @@ from service.desk.legacy_watch import first_watch_seconds
 from service.desk.outcomes import Outcome, Verdict
 from service.desk.overdue import lock_ids, tell_unknown_outcome
 from service.desk.report import report_settled, report_unknown
-from service.desk.search import IN_FLIGHT, MUST_COMPARE, PAID_FIRST, REFUND_FAILED, made_refunds
+from service.desk.search import ADOPTED, ANSWERED_AT, IN_FLIGHT, MUST_COMPARE, PAID_FIRST, REFUND_FAILED, made_refunds
 from service.desk.work import Work
 from service.mercadopago.json_text import parse_json
 from service.mercadopago.legacy import is_merchant_order_id
@@ -33,6 +34,10 @@ FIRST_SIGHT_SECONDS: Final = 0.25
 # Another creation has made the order that this one was thought to have made.
 TAKEN_WAIT_SECONDS: Final = 60.0
 TOO_LATE = "It could not be sent to Mercado Pago while the sale was waiting, and was withdrawn: ask again."
+TAKEN_BACK = (
+    "What it was thought to have made was made by another command: what became of this one is being found out; do not "
+    "ask for it again."
+)
 OVERTAKEN = (
     "It could not be sent to Mercado Pago before something newer was put on the same point of sale, and was withdrawn: "
     "ask again if this sale is still on."
@@ -54,25 +59,28 @@ async def commit_outcome(
 
     `answer` is the provider's JSON as text; it is kept without card tokens, and without its payer unless `keep_payer`.
     What the provider did for a claim whose lease was lost is not lost: its order is looked at, and a command that was
-    settled as refused meanwhile is opened again. Raises what the database raises.
+    settled as refused meanwhile is opened again. An answer takes its order or refunds back from a command that had only
+    found them by looking. Raises what the database raises.
     """
     command = work.command
     async with database.transaction() as connection:
         now = await lock_orders(connection, lock_ids(command.command_id, command.order_id, outcome.order_id))
+        mistaken = await _take_back(connection, work, outcome)
         outcome = await _unless_taken(connection, work, outcome)
-        settled = await _write(connection, work, outcome, answer, keep_payer=keep_payer)
+        settled = await _write(connection, work, outcome, answer, now, keep_payer=keep_payer)
+        changes: list[DiscrepancyChange] = []
         if settled is None:
             await _take_late(connection, work, outcome)
-            return None
-        changes: list[DiscrepancyChange] = []
-        if command.maybe_sent_at is not None and now - command.maybe_sent_at > UNKNOWN_AFTER:
+        elif command.maybe_sent_at is not None and now - command.maybe_sent_at > UNKNOWN_AFTER:
             changes = await tell_unknown_outcome(connection, settled, now)
-        if settled.order_id is not None and _may_have_changed(outcome):
+        if settled is not None and settled.order_id is not None and _may_have_changed(outcome):
             await connection.execute(QUERIES.mark_orders_due, [settled.order_id], [settled.account])
         crashpoints.reach("desk.outcome.before_commit")
     crashpoints.reach("desk.outcome.after_commit")
-    _report([settled], changes)
-    if settled.status == "unknown" and not work.was_unknown:
+    _report([settled] if settled is not None else [], changes)
+    for one in mistaken:
+        report_unknown(one)
+    if settled is not None and settled.status == "unknown" and not work.was_unknown:
         report_unknown(settled)
     return settled
 
@@ -115,7 +123,7 @@ def fit_to_keep(text: str, *, keep_payer: bool) -> str:
 
 
 async def _write(
-    connection: Any, work: Work, outcome: Outcome, answer: str | None, *, keep_payer: bool
+    connection: Any, work: Work, outcome: Outcome, answer: str | None, now: datetime, *, keep_payer: bool
 ) -> CommandRow | None:
     command, status, decided = work.command, status_after(outcome), outcome.verdict in _DECIDED
     body = work.body
@@ -131,7 +139,7 @@ async def _write(
         _order_made(command, outcome),
         # Provably unsent, and no earlier attempt can have reached the provider.
         outcome.verdict is Verdict.UNSENT and work.is_first,
-        _compare_from_now_on(work, outcome),
+        _options_after(work, outcome, now),
         outcome.status,
         outcome.code,
         outcome.message,
@@ -154,17 +162,24 @@ def _order_made(command: CommandRow, outcome: Outcome) -> str | None:
     return order_id if command.order_id is None and is_merchant_order_id(order_id) else None
 
 
-def _compare_from_now_on(work: Work, outcome: Outcome) -> str | None:
-    """The option that ends repeating: for how many seconds yet an attempt may be at work at the provider.
+def _options_after(work: Work, outcome: Outcome, now: datetime) -> str | None:
+    """What the command's options gain as JSON text; None for nothing.
 
-    A refusal says that none is: the key would have been in use.
+    The option that ends repeating says for how many seconds after `now`, the end of the attempt, one may be at work at
+    the provider: a refusal says that none is, because the key would have been in use. What was found by looking is
+    marked as adopted.
     """
-    if outcome.verdict is not Verdict.COMPARE or work.is_past:
+    if work.is_past:
+        adopts = work.command.kind in _OWNERS and outcome.verdict in (Verdict.DONE, Verdict.ACCEPTED)
+        return json.dumps({ADOPTED: True}) if adopts else None
+    if outcome.verdict is not Verdict.COMPARE:
         return None
     answered = outcome.status is not None and 400 <= outcome.status < 500 and outcome.status not in (408, 423)
-    return json.dumps({MUST_COMPARE: 0 if answered else IN_FLIGHT.total_seconds()})
+    return json.dumps({MUST_COMPARE: 0 if answered else IN_FLIGHT.total_seconds(), ANSWERED_AT: now.isoformat()})
 
 
+# Kinds of commands of which something is made that belongs to one of them alone.
+_OWNERS: Final = frozenset({"create", "refund"})
 _DECIDED: Final = frozenset({Verdict.DONE, Verdict.ACCEPTED, Verdict.REFUSED})
 
 
@@ -178,15 +193,46 @@ def _may_have_changed(outcome: Outcome) -> bool:
     return outcome.verdict in (Verdict.DONE, Verdict.ACCEPTED, Verdict.REFUSED, Verdict.COMPARE) or outcome.unknown
 
 
+async def _take_back(connection: Any, work: Work, outcome: Outcome) -> list[CommandRow]:
+    """An answer under a command's own key proves what it made: whoever had found that by looking gives it back.
+
+    Decided under the order's lock. Those who had are open again, and told so.
+    """
+    command, refund_ids = work.command, [one.refund_id for one in outcome.refunds]
+    made = outcome.order_id if command.kind == "create" else command.order_id
+    if work.is_past or command.kind not in _OWNERS or made is None:
+        return []
+    rows = await connection.fetch(
+        QUERIES.take_back_adopted,
+        command.command_id,
+        command.kind,
+        made,
+        refund_ids,
+        IN_FLIGHT.total_seconds(),
+        TAKEN_BACK,
+    )
+    return [command_row(row) for row in rows]
+
+
 async def _unless_taken(connection: Any, work: Work, outcome: Outcome) -> Outcome:
-    """An order belongs to one creation, whether it was found by searching or answered: decided under its lock."""
-    if not (work.command.kind == "create" and outcome.order_id is not None and outcome.verdict is Verdict.DONE):
+    """An order belongs to one creation and a refund to one command, however they were found: decided under a lock."""
+    command, refund_ids = work.command, [one.refund_id for one in outcome.refunds]
+    if command.kind == "create" and outcome.order_id is not None and outcome.verdict is Verdict.DONE:
+        owned = await connection.fetch(QUERIES.read_owned_orders, [outcome.order_id], command.command_id)
+    elif command.kind == "refund" and work.is_past and outcome.verdict is Verdict.ACCEPTED:
+        owned = await connection.fetchval(QUERIES.are_refunds_owned, command.order_id, refund_ids, command.command_id)
+    else:
         return outcome
-    owned = await connection.fetch(QUERIES.read_owned_orders, [outcome.order_id], work.command.command_id)
     if not owned:
         return outcome
     return replace(
-        outcome, verdict=Verdict.COMPARE, code="taken", order_id=None, unknown=True, wait_seconds=TAKEN_WAIT_SECONDS
+        outcome,
+        verdict=Verdict.COMPARE,
+        code="taken",
+        order_id=None,
+        refunds=(),
+        unknown=True,
+        wait_seconds=TAKEN_WAIT_SECONDS,
     )
 
 
