@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import datetime
 from typing import Any
 
 from asyncpg import Record
@@ -16,6 +17,7 @@ from service.desk.search import made_refunds
 from service.mercadopago.json_text import parse_json
 from service.mercadopago.payer import without_payer
 from service.orders.asked import SETTLED_STATUSES
+from service.orders.rules.asked import MISSING_AFTER
 from service.sync.locks import lock_orders
 from service.sync.report import report_discrepancy
 
@@ -45,14 +47,18 @@ async def withdraw(database: Database, command_id: str, *, asked_by: str) -> Com
 async def settle_by_hand(
     database: Database, command_id: str, *, status: str, note: str, asked_by: str, order_id: str | None
 ) -> CommandRow:
-    """Settles a command of unknown outcome by somebody's word, which is kept with it."""
+    """Settles a command of unknown outcome by somebody's word, which is kept with it.
+
+    So it does with a refund that Mercado Pago accepted and has not carried out for longer than it is waited for: until
+    somebody says what became of it, it keeps its share of the payment.
+    """
     _check_word(status, note, order_id)
     found = await database.fetchrow(QUERIES.read_command, command_id)
     locks = lock_ids(command_id, found["order_id"] if found else None, order_id)
     async with database.transaction() as connection:
         now = await lock_orders(connection, locks)
         row = await _locked(connection, command_id)
-        _check_unknown(row, status, order_id)
+        _check_open(row, status, order_id, now)
         if order_id is not None and await connection.fetch(QUERIES.read_owned_orders, [order_id], command_id):
             raise WrongState("That order was made by another command.", code="taken")
         if row["kind"] == "refund" and status == "done":
@@ -111,9 +117,15 @@ def _check_word(status: str, note: str, order_id: str | None) -> None:
         raise InvalidRequest(faults)
 
 
-def _check_unknown(row: Record, status: str, order_id: str | None) -> None:
+def _check_open(row: Record, status: str, order_id: str | None, now: datetime) -> None:
+    if row["status"] == "accepted" and row["kind"] == "refund":
+        if now - row["accepted_at"] <= MISSING_AFTER:
+            raise WrongState(
+                "Mercado Pago accepted this refund less than an hour ago: wait for the order to show it.",
+                code="not_unknown",
+            )
     # One that is being sent at this moment is `sending`.
-    if row["status"] != "unknown":
+    elif row["status"] != "unknown":
         raise WrongState("Only a command whose outcome is unknown is settled by hand.", code="not_unknown")
     if row["kind"] == "create" and status == "done" and order_id is None:
         raise InvalidRequest([Fault("order_id", "is required: the order that the creation made")])

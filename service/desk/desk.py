@@ -188,8 +188,9 @@ class Desk:
     ) -> CommandRow:
         """A person found out what became of a command whose outcome is unknown: `done` or `refused`, and why.
 
-        A creation that is done needs its `order_id`; a refund that is done has to show in the stored order. Raises
-        `InvalidRequest`, `UnknownCommand`, `WrongState` where its outcome is not unknown.
+        So is settled a refund that was accepted more than an hour ago. A creation that is done needs its `order_id`; a
+        refund that is done has to show in the stored order. Raises `InvalidRequest`, `UnknownCommand`, `WrongState`
+        where its outcome is not unknown.
         """
         command = await settle_by_hand(
             self._database, command_id, status=status, note=note, asked_by=asked_by, order_id=order_id

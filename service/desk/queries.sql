@@ -324,7 +324,8 @@ returning c.*;
 
 -- name: settle_seen
 -- Accepted commands that the stored order shows as done, or shows to have failed; `$2` are the statuses of orders that
--- ended without money, `$3` those of paid ones, `$4` and `$5` the sentences for the till. The order's lock is held.
+-- ended without money, `$3` those of paid ones, `$4` to `$6` the sentences for the till: `$6` has a place for what was
+-- given back although the rest failed. The order's lock is held.
 with asked as (
     select * from cuadre.commands
     where command_id = any($1::text[]) and status = 'accepted' and due_at <= now()
@@ -340,13 +341,17 @@ seen as (
             when a.kind = 'refund' and r.processed = cardinality(a.refund_ids) and r.processed > 0 then 'done'
             when a.kind = 'refund' and r.failed > 0 and r.failed + r.processed = cardinality(a.refund_ids)
                 then 'refused'
-        end as status
+        end as status,
+        r.given_back
     from asked as a
     join cuadre.orders as o on o.order_id = a.order_id
     cross join lateral (
         select
             count(*) filter (where one.status = 'processed') as processed,
-            count(*) filter (where one.status = 'failed') as failed
+            count(*) filter (where one.status = 'failed') as failed,
+            string_agg(
+                concat_ws(' ', one.amount, a.currency, 'of payment ' || one.payment_id), ' and ' order by one.position
+            ) filter (where one.status = 'processed') as given_back
         from cuadre.refunds as one
         where one.order_id = a.order_id and one.refund_id = any(a.refund_ids) and one.vanished_at is null
     ) as r
@@ -357,7 +362,10 @@ update cuadre.commands as c set
     provider_code = case
         when seen.status = 'done' then c.provider_code when c.kind = 'cancel' then 'paid_first' else 'refund_failed'
     end,
-    message = case when seen.status = 'done' then null when c.kind = 'cancel' then $4 else $5 end,
+    message = case
+        when seen.status = 'done' then null when c.kind = 'cancel' then $4
+        when seen.given_back is null then $5 else format($6, seen.given_back)
+    end,
     last_error = null,
     due_at = null
 from seen
@@ -480,17 +488,17 @@ where account = $1 and point_of_sale = $2 and kind in ('legacy_put', 'legacy_del
 -- name: take_late_success
 -- What the provider answered to a runner whose lease was over: a command that was settled as refused meanwhile was not.
 update cuadre.commands set
-    status = case when kind = 'refund' then 'accepted' else 'done' end,
+    status = case when kind = 'create' then 'done' else 'accepted' end,
     order_id = coalesce(order_id, $2),
     refund_ids = case when cardinality($3::text[]) > 0 then $3::text[] else refund_ids end,
     options = options - 'adopted',
     accepted_at = clock_timestamp(),
-    settled_at = case when kind = 'refund' then null else clock_timestamp() end,
+    settled_at = case when kind = 'create' then clock_timestamp() end,
     provider_status = $4,
     provider_code = null,
     message = null,
-    due_at = case when kind = 'refund' then clock_timestamp() end
-where command_id = $1 and status = 'refused' and kind in ('create', 'refund')
+    due_at = case when kind <> 'create' then clock_timestamp() end
+where command_id = $1 and status = 'refused' and kind in ('create', 'cancel', 'refund')
 returning *;
 
 -- name: name_refunds_by_reference

@@ -128,6 +128,7 @@ async def compare_cancel(tools: Tools, account: Account, work: Work) -> Outcome:
 
 PAID_FIRST: Final = "The buyer paid before the order was canceled: refund it if the sale is off."
 REFUND_FAILED: Final = "Mercado Pago took the refund and could not carry it out: ask for it again."
+REFUND_HALF_FAILED: Final = "Mercado Pago gave back %s, and could not carry out the rest: ask for the rest alone again."
 
 
 async def made_refunds(database: Querying, command: CommandRow) -> list[Refund]:

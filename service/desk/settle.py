@@ -17,7 +17,16 @@ from service.desk.legacy_watch import first_watch_seconds
 from service.desk.outcomes import Outcome, Verdict
 from service.desk.overdue import lock_ids, tell_unknown_outcome
 from service.desk.report import report_settled, report_unknown
-from service.desk.search import ADOPTED, ANSWERED_AT, IN_FLIGHT, MUST_COMPARE, PAID_FIRST, REFUND_FAILED, made_refunds
+from service.desk.search import (
+    ADOPTED,
+    ANSWERED_AT,
+    IN_FLIGHT,
+    MUST_COMPARE,
+    PAID_FIRST,
+    REFUND_FAILED,
+    REFUND_HALF_FAILED,
+    made_refunds,
+)
 from service.desk.work import Work
 from service.mercadopago.json_text import parse_json
 from service.mercadopago.legacy import is_merchant_order_id
@@ -254,7 +263,13 @@ async def settle_seen(database: Database) -> list[CommandRow]:
         settled = [
             command_row(row)
             for row in await connection.fetch(
-                QUERIES.settle_seen, ids, sorted(CLOSED_STATUSES), sorted(PAID_STATUSES), PAID_FIRST, REFUND_FAILED
+                QUERIES.settle_seen,
+                ids,
+                sorted(CLOSED_STATUSES),
+                sorted(PAID_STATUSES),
+                PAID_FIRST,
+                REFUND_FAILED,
+                REFUND_HALF_FAILED,
             )
         ]
         if settled:
