@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.database.pool import Database
-from service.desk.intents import CommandRow
+from service.desk.intents import QUERIES, CommandRow
 from tests.support.desk import ACCOUNT, Shop, point, qr, shop
 from tests.support.waiting import until
 
@@ -155,3 +155,20 @@ async def test_a_newer_sale_that_was_refused_stands_in_nobodys_way(database: Dat
         await here.provider.faults()
         assert (await here.settled(older)).status == "done"
         assert await references(here) == ["cliente-1"]
+
+
+async def test_a_newer_sale_waits_for_an_older_one_that_is_being_sent(database: Database) -> None:
+    async with shop(database, runner=False) as here:
+        older = await ask(here, STATIC, "k-1")
+        claim = (QUERIES.claim_due_commands, [ACCOUNT.name], [8], 8, 60.0, 72_000.0)
+        assert [row["command_id"] for row in await database.fetch(*claim)] == [older.command_id]
+        newer = await ask(here, LATER, "k-2")
+        assert await database.fetch(*claim) == []
+        # A call lasts no longer than that: whoever had it is gone, and the next customer waits.
+        await database.execute("update cuadre.commands set attempted_at = now() - interval '11 seconds'")
+        assert [row["command_id"] for row in await database.fetch(*claim)] == [newer.command_id]
+        await database.execute(
+            "update cuadre.commands set leased_until = now() where command_id = $1", older.command_id
+        )
+        (looked_for,) = await database.fetch(*claim)
+        assert (looked_for["command_id"], looked_for["is_past"]) == (older.command_id, True)
