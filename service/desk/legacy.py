@@ -1,16 +1,17 @@
 """Carrying out the legacy attended QR's commands: putting a sale on a point of sale, and taking it off.
 
 Mercado Pago knows no idempotency key for these: what is put replaces what is there, and says nothing of it. So
-a call whose answer was lost is repeated only while nothing was asked for the same point of sale since, and only as
+a put whose answer was lost is repeated only while nothing was asked for the same point of sale since, and only as
 long as what it puts there can still be paid; before that it is asked whether the first call took effect, because a
-sale that is put up once more after its buyer has paid could be paid twice.
+sale that is put up once more after its buyer has paid could be paid twice. A deletion is repeated until it is
+answered: what was asked later for its point of sale waits for it.
 
 Sources: legacy fact sheet, §1, §2, §4.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -18,10 +19,13 @@ from typing import Any, Final, NamedTuple, get_args
 
 from service.database.pool import Database
 from service.database.queries import load
+from service.desk.outcome_table import Meaning, meaning_of
 from service.desk.outcomes import Outcome, Verdict
+from service.desk.sentences import UNKNOWN, sentence
 from service.desk.work import Executor, Tools, Work
 from service.mercadopago.account import Account, LegacyQr
 from service.mercadopago.answers import ProviderAnswer
+from service.mercadopago.errors import AccountRefused, MercadoPagoError, NonsenseAnswer, OrderFault
 from service.mercadopago.json_text import parse_json
 from service.mercadopago.legacy import MERCHANT_ORDER_PREFIX, is_number
 from service.mercadopago.legacy_request import DEFAULT_TTL_SECONDS, order_body_v2
@@ -34,8 +38,14 @@ CLOCKS_DIFFER: Final = timedelta(minutes=1)
 # A sale that a search found is read by then.
 _FOUND_IS_READ_SECONDS: Final = 1.0
 _LOOK_AGAIN_SECONDS: Final = 60.0
-# V2's words for an empty point of sale: of a DELETE, and of a GET.
-_NOTHING_THERE: Final = frozenset({"in_store_order_delete_error", "point_of_sale_in_store_order_not_found"})
+# So long a deletion is repeated that is answered, but not by words that are known.
+_VAGUE_FOR_SECONDS: Final = 60.0
+# So long what became of a deletion is asked for again where it cannot be looked up.
+_LOOKUP_FOR_SECONDS: Final = 600.0
+# A merchant order that nobody here had heard of: what it is shows in a moment.
+_FOUND_NEW: Final = "found_by_search"
+# One that is not read yet, or is read and may be this sale's.
+_FOUND_UNCLEAR: Final = "found_unclear"
 
 SUPERSEDED: Final = (
     "Nobody knows whether Mercado Pago took this, and something newer was asked for the same point of sale, so it is "
@@ -49,7 +59,10 @@ UNKNOWN_DELETE: Final = (
     "Nobody knows whether Mercado Pago took this order off the point of sale; look at the till, and ask again if it is "
     "still there."
 )
-REPLACED: Final = "Something newer was asked for the same point of sale, so this is not sent again."
+STILL_THERE: Final = (
+    "Mercado Pago did not take the order off this point of sale, where it can still be paid: ask again, or put another "
+    "order there."
+)
 NOTHING_THERE: Final = "There was nothing on this point of sale."
 
 
@@ -79,22 +92,51 @@ def unsendable(account: Account, work: Work) -> Outcome | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A put whose lease is this runner's now: the database's clock, its sale's end, whether nothing newer was asked."""
+
+    now: datetime
+    expires_at: datetime
+    is_newest: bool
+
+
 async def send_put(tools: Tools, account: Account, work: Work) -> ProviderAnswer | Outcome:
     """Puts the sale on its point of sale, or finds that an earlier attempt did, or that it is too late to repeat it."""
     refusal = unsendable(account, work)
     if refusal is not None:
         return refusal
+    held = await _hold(tools, work)
+    if held is not None and not work.is_first:
+        ended = _ended(is_newest=held.is_newest, now=held.now, expires_at=held.expires_at)
+        known = await _look_up(tools, account, work, ended)
+        if known is not None:
+            return known
+        # That took its time: somebody else may have the command by now, and another sale the place.
+        held = await _hold(tools, work)
+        if held is not None and (ended := _ended(is_newest=held.is_newest, now=held.now, expires_at=held.expires_at)):
+            return ended
+    if held is None:
+        # The lease is lost: whoever has the command now sends it, if it is to be sent.
+        return Outcome(Verdict.RETRY, code="lease_lost", unknown=True)
+    return await _put(tools, account, work, now=held.now, expires_at=held.expires_at)
+
+
+async def _hold(tools: Tools, work: Work) -> _Held | None:
+    """Dates the sale's end, and keeps the lease for the call that follows; None where the lease is somebody else's."""
     row = await tools.database.fetchrow(
         QUERIES.date_expiry, work.command.command_id, work.lease_token, float(ttl_seconds(work) or DEFAULT_TTL_SECONDS)
     )
-    if row is None:
-        # The lease is lost: whoever has the command now sends it, if it is to be sent.
-        return Outcome(Verdict.RETRY, code="lease_lost", unknown=True)
-    if not work.is_first:
-        known = await _before_repeating(tools, account, work, row["now"], row["expires_at"])
-        if known is not None:
-            return known
-    return await _put(tools, account, work, now=row["now"], expires_at=row["expires_at"])
+    return None if row is None else _Held(row["now"], row["expires_at"], row["is_newest"])
+
+
+def _ended(*, is_newest: bool, now: datetime, expires_at: datetime | None) -> Outcome | None:
+    """Why a put of unknown outcome is not repeated; None while it may be."""
+    if not is_newest:
+        return Outcome(Verdict.REFUSED, code="superseded", message=SUPERSEDED)
+    if expires_at is None or now >= expires_at:
+        return Outcome(Verdict.REFUSED, code="expired", message=EXPIRED)
+    return None
 
 
 def ttl_seconds(work: Work) -> int | None:
@@ -131,35 +173,75 @@ def _v1_body(work: Work) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-async def _before_repeating(
-    tools: Tools, account: Account, work: Work, now: datetime, expires_at: datetime
-) -> Outcome | None:
-    """What is known of a sale that may be up already; None where it is right to put it up once more."""
-    took_effect = await _took_effect(tools, account, work)
-    if took_effect is not None:
-        return took_effect
-    if not work.is_newest:
-        return Outcome(Verdict.REFUSED, code="superseded", message=SUPERSEDED)
-    if now >= expires_at:
-        return Outcome(Verdict.REFUSED, code="expired", message=EXPIRED)
-    return None
+async def _look_up(tools: Tools, account: Account, work: Work, ended: Outcome | None) -> Outcome | None:
+    """What is known of a sale that may be up already; None where nothing speaks against putting it up once more.
+
+    `ended` is what becomes of a sale that is not repeated. A lookup that fails holds that up no longer, nor one that
+    finds what cannot be read: the sale is watched afterwards. Raises `MercadoPagoError` where that is the provider's
+    trouble or the account's.
+    """
+    try:
+        seen = await _took_effect(tools, account, work)
+    except MercadoPagoError as error:
+        if ended is not None:
+            return replace(ended, pause_account=isinstance(error, AccountRefused))
+        if not isinstance(error, OrderFault) and not is_refused_search(error):
+            raise
+        # The provider is well, and does not take this one question.
+        return _again(work, error.outcome, status=error.status or None)
+    if ended is None or (seen is not None and (seen.verdict is Verdict.DONE or seen.code == _FOUND_NEW)):
+        return seen
+    return ended
+
+
+def is_refused_search(error: MercadoPagoError) -> bool:
+    """Whether the provider did not take what was searched for, which says nothing about any other call."""
+    return isinstance(error, NonsenseAnswer) and 400 <= error.status < 500
+
+
+def _again(work: Work, code: str, *, status: int | None = None) -> Outcome:
+    """The sale may be up, and is asked about again after 1, 2, 4, … seconds up to a minute."""
+    wait = min(2.0 ** min(max(work.command.attempts, 1) - 1, 10), _LOOK_AGAIN_SECONDS)
+    return Outcome(Verdict.RETRY, code=code, status=status, wait_seconds=wait, unknown=True)
 
 
 async def _took_effect(tools: Tools, account: Account, work: Work) -> Outcome | None:
-    """Looks for what an earlier attempt did: the buyer's scan, stored or searched for, or the sale on its place."""
+    """Looks for what an earlier attempt did: the buyer's scan, stored or searched for, or the sale on its place.
+
+    The place comes before the search: a sale that is gone from it because it was paid meanwhile is found then.
+    """
     command = work.command
-    if command.external_reference is not None and command.maybe_sent_at is not None:
-        since = command.maybe_sent_at - CLOCKS_DIFFER
-        if await _was_scanned(tools, work, since):
-            return Outcome(Verdict.DONE)
-        found = await tools.client.search_merchant_orders(account, command.external_reference)
-        if found and (await mark_found(tools.database, account.name, found, since)).unread:
-            # A sale that is not stored: whether it is this one shows when it is read, in a moment.
-            return Outcome(Verdict.RETRY, code="found_by_search", wait_seconds=_FOUND_IS_READ_SECONDS, unknown=True)
+    since = None if command.maybe_sent_at is None else command.maybe_sent_at - CLOCKS_DIFFER
+    if command.external_reference is None:
+        # Nothing that could be searched for.
+        since = None
+    if since is not None and await _was_scanned(tools, work, since):
+        return Outcome(Verdict.DONE)
     if generation_of(account, work) == "v2":
         current = await tools.client.get_legacy_current(account, command.point_of_sale or "")
         if current is not None and is_same_sale(current, command.external_reference, command.amount):
             return Outcome(Verdict.DONE)
+    return None if since is None else await _searched(tools, account, work, since)
+
+
+async def _searched(tools: Tools, account: Account, work: Work, since: datetime) -> Outcome | None:
+    """Searches for the buyer's scan. What may be this sale's, or is not stored yet, forbids putting it up again."""
+    command = work.command
+    found = await tools.client.search_merchant_orders(account, command.external_reference or "")
+    marked = await mark_found(tools.database, account.name, found, since) if found else Found(0, 0)
+    # Stored while the search was under way: it is not unread any more, and was not there before.
+    if await _was_scanned(tools, work, since):
+        return Outcome(Verdict.DONE)
+    if marked.unheard:
+        return Outcome(Verdict.RETRY, code=_FOUND_NEW, wait_seconds=_FOUND_IS_READ_SECONDS, unknown=True)
+    if marked.unread or await tools.database.fetchval(
+        QUERIES.may_be_scanned,
+        [sync_id(number) for number in found],
+        since,
+        command.maybe_sent_at,
+        command.command_id,
+    ):
+        return _again(work, _FOUND_UNCLEAR)
     return None
 
 
@@ -203,43 +285,53 @@ def is_same_sale(current: dict[str, object], external_reference: str | None, amo
 
 async def compare_put(tools: Tools, account: Account, work: Work) -> Outcome:
     """What became of a sale that is not sent again: done where it shows, else given up once its time is over."""
-    took_effect = await _took_effect(tools, account, work)
-    if took_effect is not None:
-        return took_effect if took_effect.verdict is Verdict.DONE else replace(took_effect, verdict=Verdict.COMPARE)
-    if not work.is_newest:
-        return Outcome(Verdict.REFUSED, code="superseded", message=SUPERSEDED)
     now: datetime = await tools.database.fetchval(QUERIES.read_now)
-    ends = work.command.expires_at
-    if ends is None or now >= ends:
-        return Outcome(Verdict.REFUSED, code="expired", message=EXPIRED)
-    return Outcome(Verdict.COMPARE, wait_seconds=_LOOK_AGAIN_SECONDS, unknown=True)
+    ended = _ended(is_newest=work.is_newest, now=now, expires_at=work.command.expires_at)
+    known = await _look_up(tools, account, work, ended)
+    if known is None:
+        return Outcome(Verdict.COMPARE, wait_seconds=_LOOK_AGAIN_SECONDS, unknown=True)
+    return replace(known, verdict=Verdict.COMPARE) if known.verdict is Verdict.RETRY else known
 
 
 async def send_delete(tools: Tools, account: Account, work: Work) -> ProviderAnswer | Outcome:
-    """Takes what is on the point of sale off it; that there is nothing is as good."""
+    """Takes what is on the point of sale off it; that there is nothing is as good, where it is sure."""
     refusal = unsendable(account, work)
     if refusal is not None:
         return refusal
-    if not (work.is_first or work.is_newest):
-        # A repeat would take off what was put there since; what was to go is gone.
-        return Outcome(Verdict.DONE, code="superseded", message=REPLACED)
     generation, place = generation_of(account, work), work.command.point_of_sale or ""
     answer = await tools.client.delete_legacy_order(
         account, place, generation=generation, store_id=store_of(account, work) if generation == "v2" else None
     )
-    is_empty = generation == "v2" and answer.code in _NOTHING_THERE and 400 <= answer.status < 500
-    # The same words stand for other failures, too, so the place is looked at.
-    if is_empty and await _shows_nothing(tools, account, work):
-        return Outcome(Verdict.DONE, code=answer.code, status=answer.status, message=NOTHING_THERE)
-    return answer
+    meaning = meaning_of(work.command.kind, answer.status, answer.code, answer.message)
+    is_vague = meaning is Meaning.OUTAGE and 400 <= answer.status < 500 and answer.status != 408
+    if meaning is not Meaning.NOTHING_THERE and not is_vague:
+        return answer
+    # A page of whatever stands before the API bears no code: it would say the same of the place.
+    if generation == "v2" and answer.code is not None:
+        if await _shows_nothing(tools, account, work):
+            return Outcome(Verdict.DONE, code=answer.code, status=answer.status, message=NOTHING_THERE)
+        return _not_taken_off(work, answer, STILL_THERE)
+    return _not_taken_off(work, answer, UNKNOWN_DELETE) if is_vague else answer
+
+
+def _not_taken_off(work: Work, answer: ProviderAnswer, message: str) -> Outcome:
+    """A deletion that was answered, and may not have happened: repeated for a minute, if nothing newer waits for it."""
+    if work.is_newest and work.age_seconds < _VAGUE_FOR_SECONDS:
+        return replace(
+            _again(work, answer.code or "not_found", status=answer.status),
+            message=sentence(work.command.kind, UNKNOWN, answer.status),
+        )
+    return Outcome(Verdict.REFUSED, code=answer.code or "not_found", status=answer.status, message=message)
 
 
 async def compare_delete(tools: Tools, account: Account, work: Work) -> Outcome:
     """What became of a deletion that is not sent again: V2 shows whether the place is empty, V1 cannot be asked."""
-    if not work.is_newest:
-        return Outcome(Verdict.DONE, code="superseded", message=REPLACED)
-    if generation_of(account, work) == "v2" and await _shows_nothing(tools, account, work):
-        return Outcome(Verdict.DONE)
+    try:
+        if generation_of(account, work) == "v2" and await _shows_nothing(tools, account, work):
+            return Outcome(Verdict.DONE)
+    except MercadoPagoError:
+        if work.is_newest and work.age_seconds < _LOOKUP_FOR_SECONDS:
+            raise
     return Outcome(Verdict.REFUSED, code="unknown_outcome", message=UNKNOWN_DELETE)
 
 

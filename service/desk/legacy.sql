@@ -1,8 +1,27 @@
 -- name: date_expiry
--- When what goes out now stops being payable: counted from the first attempt, which the claim has dated.
-update cuadre.commands set expires_at = maybe_sent_at + make_interval(secs => $3)
+-- When what goes out now stops being payable: counted from the first attempt, which the claim has dated. The lease, if
+-- it is still the caller's, begins anew; tells whether nothing newer was asked for the point of sale.
+update cuadre.commands as c set
+    expires_at = maybe_sent_at + make_interval(secs => $3),
+    leased_until = greatest(leased_until, clock_timestamp() + (leased_until - attempted_at))
 where command_id = $1 and lease_token = $2
-returning expires_at, clock_timestamp() as now;
+returning expires_at, clock_timestamp() as now, not exists (
+    select from cuadre.commands as later
+    where later.account = c.account and later.point_of_sale = c.point_of_sale and later.asked_at > c.asked_at
+      and later.kind in ('legacy_put', 'legacy_delete') and later.status not in ('withdrawn', 'refused')
+) as is_newest;
+
+-- name: may_be_scanned
+-- Whether one of these stored merchant orders (`$1`, found under a sale's reference) may be the sale's that was put up
+-- at `$3`: made since `$2`, as clocks may differ, and before `$3` not another put's own.
+select exists (
+    select from cuadre.orders as o
+    where o.order_id = any($1::text[]) and coalesce(o.created_at >= $2, true)
+      and (coalesce(o.created_at >= $3, true) or not exists (
+          select from cuadre.commands as other
+          where other.order_id = o.order_id and other.kind = 'legacy_put' and other.command_id <> $4
+      ))
+);
 
 -- name: claim_watches
 -- Takes up to `$2` due watches of these accounts under a lease of `$3` seconds, the longest due first.

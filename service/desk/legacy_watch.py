@@ -20,7 +20,7 @@ import structlog
 from asyncpg import Record
 
 from service.database.pool import UNAVAILABLE, Database
-from service.desk.legacy import CLOCKS_DIFFER, QUERIES, mark_found
+from service.desk.legacy import CLOCKS_DIFFER, QUERIES, is_refused_search, mark_found
 from service.desk.outcomes import Outcome, Verdict
 from service.desk.work import Work
 from service.mercadopago.account import Account
@@ -192,7 +192,7 @@ class LegacyWatches:
         now = self._clock()
         if isinstance(error, AccountRefused):
             gate.refused(now)
-        elif isinstance(error, ProviderTrouble):
+        elif isinstance(error, ProviderTrouble) and not is_refused_search(error):
             gate.trouble(now, error)
         else:
             gate.order_fault(now)

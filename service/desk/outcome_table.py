@@ -91,9 +91,11 @@ def _rows() -> Iterator[Row]:
 
     unknown_place = frozenset({"pos_obtainment_by_external_id_error", "invalid_externalPosId", "invalid_collectorId"})
     yield Row((LEGACY_DELETE,), (404, 404), unknown_place, Meaning.REFUSED_OR_OURS)
-    nothing = frozenset({"point_of_sale_in_store_order_not_found", "in_store_order_delete_error"})
+    nothing = frozenset({"point_of_sale_in_store_order_not_found"})
     yield Row((LEGACY_DELETE,), any_refusal, nothing, Meaning.NOTHING_THERE)
-    yield Row((LEGACY_DELETE,), (404, 404), None, Meaning.NOTHING_THERE)
+    # Said of an empty place, and of other failures; any other 404 may be the gateway's. The sale may be up.
+    yield Row((LEGACY_DELETE,), any_refusal, frozenset({"in_store_order_delete_error"}), Meaning.OUTAGE)
+    yield Row((LEGACY_DELETE,), (404, 404), None, Meaning.OUTAGE)
 
     # Whatever it says: after an attempt of unknown outcome, who refuses may be a gateway that knows nothing of it.
     yield Row(None, any_refusal, None, Meaning.REFUSED_OR_OURS)

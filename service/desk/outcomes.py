@@ -239,11 +239,9 @@ def _bounded(attempt: _Attempt, outcome: Outcome) -> Outcome:
 
 
 def _superseded(kind: str, outcome: Outcome) -> Outcome:
-    """Nothing more is sent to a point of sale that something newer is on; what was to be taken off is gone."""
-    if outcome.verdict not in (Verdict.RETRY, Verdict.UNSENT, Verdict.COMPARE):
+    """A put is not repeated once something newer is asked; a deletion is: what is newer waits for it, and may fail."""
+    if kind == LEGACY_DELETE or outcome.verdict not in (Verdict.RETRY, Verdict.UNSENT, Verdict.COMPARE):
         return outcome
-    if kind == LEGACY_DELETE:
-        return replace(outcome, verdict=Verdict.DONE, code=SUPERSEDED, wait_seconds=0.0, unknown=False)
     if outcome.unknown:
         return replace(outcome, verdict=Verdict.COMPARE, code=SUPERSEDED)
     return replace(outcome, verdict=Verdict.REFUSED, code=SUPERSEDED, wait_seconds=0.0)

@@ -1,7 +1,7 @@
 """A till of the legacy attended QR: the desk at work, the watches, the public port for notices, the buyer's acts."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -10,10 +10,11 @@ from typing import Any, cast
 from service.database.pool import Database
 from service.desk.intents import CommandRow
 from service.desk.legacy_watch import LegacyWatches
+from service.desk.runner import Runner
 from service.mercadopago.account import Account
 from service.mercadopago.answers import ProviderAnswer
 from service.mercadopago.client import MercadoPagoClient
-from tests.support.desk import ACCOUNT, Shop, shop
+from tests.support.desk import ACCOUNT, Shop, make_runner, shop
 from tests.support.public_port import PublicPort, public_port
 from tests.support.waiting import until
 
@@ -145,6 +146,64 @@ class Till:
         return await self.shop.know(order_id)
 
 
+class _Held:
+    """A client whose calls of one operation wait for `go`, before they are made or before their answer is heard."""
+
+    def __init__(self, client: MercadoPagoClient, operation: str, *, answered: bool) -> None:
+        self._client = client
+        self._operation = operation
+        self._answered = answered
+        self.begun = asyncio.Event()
+        self.go = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._client, name)
+        return self._wrapped(call) if name == self._operation else call
+
+    def _wrapped(self, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def held(*arguments: Any, **more: Any) -> Any:
+            answer = await call(*arguments, **more) if self._answered else None
+            self.begun.set()
+            await self.go.wait()
+            return answer if self._answered else await call(*arguments, **more)
+
+        return held
+
+
+@dataclass(frozen=True)
+class HeldUp:
+    """A runner of which one call hangs: `begun` is set when it does, and it goes on with `go`."""
+
+    runner: Runner
+    begun: asyncio.Event
+    go: asyncio.Event
+
+
+def held_up(here: "Till", operation: str, *, answered: bool = True) -> HeldUp:
+    """A runner, not started, whose calls of this method hang: `answered` already, or not yet made."""
+    client = _Held(plain_http(here.shop.client), operation, answered=answered)
+    # One call at a time: it claims nothing more while that hangs.
+    runner = make_runner(
+        here.shop.database,
+        cast(MercadoPagoClient, client),
+        here.shop.worker,
+        here.shop.accounts,
+        concurrency=1,
+    )
+    return HeldUp(runner, client.begun, client.go)
+
+
+@asynccontextmanager
+async def running(runner: Runner) -> AsyncIterator[None]:
+    """Runs it until the block ends, and whatever it has under way to its end."""
+    task = asyncio.create_task(runner.run())
+    try:
+        yield
+    finally:
+        await runner.stop(within_seconds=10)
+        await task
+
+
 @asynccontextmanager
 async def till(
     database: Database, generation: str = "v1", *, watches: bool = False, runner: bool = True, **more: Any
@@ -171,3 +230,28 @@ async def till(
             watching.stop()
             if task is not None:
                 await asyncio.wait_for(task, 10)
+
+
+def lost(when: str, count: int = 1) -> dict[str, Any]:
+    """The answer never comes; `before` the call took effect, or `after`."""
+    return {"body": "disconnect", "count": count, "when": when}
+
+
+async def calls(here: Till, operation: str) -> int:
+    return sum(count for (name, _), count in (await here.shop.provider.calls()).items() if name == operation)
+
+
+async def unknown(here: Till, command: CommandRow) -> CommandRow:
+    """The command once its outcome is unknown and nobody holds it; it stays so for as long as nobody hurries it."""
+
+    async def once() -> CommandRow | None:
+        row = await here.shop.database.fetchrow(
+            "update cuadre.commands set due_at = now() + interval '1 h' "
+            "where command_id = $1 and status = 'unknown' and leased_until is null returning command_id",
+            command.command_id,
+        )
+        return None if row is None else await here.shop.desk.find(command.command_id)
+
+    found = await until(once, what="its outcome is unknown")
+    assert found is not None
+    return found

@@ -66,10 +66,10 @@ OF_KIND: dict[str, dict[str, tuple[str, str]]] = {
     "legacy_delete": {
         "invalid_access_token": (UNSENT, RETRY),
         "point_of_sale_in_store_order_not_found": (DONE, DONE),
-        "in_store_order_delete_error": (DONE, DONE),
+        "in_store_order_delete_error": (RETRY, RETRY),
         "pos_obtainment_by_external_id_error": (REFUSED, COMPARE),
-        **dict.fromkeys(["pos_not_found", "marketplace_fee_not_allowed", "order_not_found"], (DONE, DONE)),
-        **dict.fromkeys(["transaction_not_found", "2000"], (DONE, DONE)),
+        **dict.fromkeys(["pos_not_found", "marketplace_fee_not_allowed", "order_not_found"], (RETRY, RETRY)),
+        **dict.fromkeys(["transaction_not_found", "2000"], (RETRY, RETRY)),
     },
 }
 # By status, where the code is not named above.
@@ -81,7 +81,7 @@ OF_STATUS = {
     **dict.fromkeys([500, 502, 503, 504], (RETRY, RETRY)),
 }
 # By kind, for a 404 without a code.
-BARE_404 = {"cancel": (RETRY, RETRY), "refund": (RETRY, RETRY), "legacy_delete": (DONE, DONE)}
+BARE_404 = {"cancel": (RETRY, RETRY), "refund": (RETRY, RETRY), "legacy_delete": (RETRY, RETRY)}
 
 
 def expected(kind: str, status: int, code: str | None) -> tuple[str, str]:
@@ -117,8 +117,9 @@ def test_every_documented_answer_has_its_verdict(kind: str) -> None:
         again = judged(kind, answer(status, code), attempts=2, age=5.0, unknown_before=True)
         found = (first.verdict.value, again.verdict.value)
         assert found == expected(kind, status, code), f"{kind} {status} {code}"
-        open_still = status >= 500 or status == 423 or (kind, status) == ("create", 402)
-        assert first.unknown == (open_still or first.verdict is Verdict.COMPARE)
+        is_open = meaning_of(kind, status, code) in (Meaning.OUTAGE, Meaning.STILL_RUNNING)
+        is_open = is_open or (kind, status) == ("create", 402)
+        assert first.unknown == (is_open or first.verdict is Verdict.COMPARE)
         assert again.unknown == (again.verdict in (Verdict.RETRY, Verdict.COMPARE))
 
 
