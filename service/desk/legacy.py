@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, get_args
 
 from service.database.pool import Database
 from service.database.queries import load
+from service.desk.intents import CommandRow
 from service.desk.outcome_table import Meaning, meaning_of
 from service.desk.outcomes import Outcome, Verdict
 from service.desk.sentences import UNKNOWN, sentence
@@ -42,6 +43,8 @@ _LOOK_AGAIN_SECONDS: Final = 60.0
 _VAGUE_FOR_SECONDS: Final = 60.0
 # So long what became of a deletion is asked for again where it cannot be looked up.
 _LOOKUP_FOR_SECONDS: Final = 600.0
+# How long something newer waits at most for the next attempt at what stands before it.
+_NEWER_WAITS_SECONDS: Final = {"legacy_put": 1.0, "legacy_delete": 15.0}
 # A merchant order that nobody here had heard of: what it is shows in a moment.
 _FOUND_NEW: Final = "found_by_search"
 # One that is not read yet, or is read and may be this sale's.
@@ -341,3 +344,10 @@ async def _shows_nothing(tools: Tools, account: Account, work: Work) -> bool:
 
 LEGACY_PUT: Final = Executor(send=send_put, compare=compare_put)
 LEGACY_DELETE: Final = Executor(send=send_delete, compare=compare_delete)
+
+
+async def let_newer_pass(connection: Any, command: CommandRow) -> None:
+    """Where something newer waits for this command of a point of sale, its next attempt is near. In its commit."""
+    seconds = _NEWER_WAITS_SECONDS.get(command.kind)
+    if seconds is not None and not command.is_settled:
+        await connection.execute(QUERIES.let_newer_pass, command.command_id, seconds)

@@ -11,6 +11,15 @@ returning expires_at, clock_timestamp() as now, not exists (
       and later.kind in ('legacy_put', 'legacy_delete') and later.status not in ('withdrawn', 'refused')
 ) as is_newest;
 
+-- name: let_newer_pass
+-- A command that something newer waits for at its point of sale is due again in `$2` seconds at the latest.
+update cuadre.commands as c set due_at = least(c.due_at, clock_timestamp() + make_interval(secs => $2))
+where c.command_id = $1 and exists (
+    select from cuadre.commands as later
+    where later.account = c.account and later.point_of_sale = c.point_of_sale and later.asked_at > c.asked_at
+      and later.kind in ('legacy_put', 'legacy_delete') and later.settled_at is null
+);
+
 -- name: may_be_scanned
 -- Whether one of these stored merchant orders (`$1`, found under a sale's reference) may be the sale's that was put up
 -- at `$3`: made since `$2`, as clocks may differ, and before `$3` not another put's own.

@@ -480,10 +480,20 @@ order by position;
 
 -- name: hurry_place
 -- Something newer was asked for a point of sale: what waits there for a later attempt is looked at now, because it
--- stands in the way.
-update cuadre.commands set due_at = now()
-where account = $1 and point_of_sale = $2 and kind in ('legacy_put', 'legacy_delete') and settled_at is null
-  and status in ('waiting', 'unknown') and due_at > now() and (leased_until is null or leased_until <= now());
+-- stands in the way. What is under way is locked, so that it is settled before this commit, or sees it.
+with standing as (
+    select command_id, status, due_at, leased_until
+    from cuadre.commands
+    where account = $1 and point_of_sale = $2 and kind in ('legacy_put', 'legacy_delete') and settled_at is null
+    order by command_id
+    for update
+)
+update cuadre.commands as c set due_at = now()
+from (
+    select command_id from standing
+    where status in ('waiting', 'unknown') and due_at > now() and (leased_until is null or leased_until <= now())
+) as waiting
+where c.command_id = waiting.command_id;
 
 -- name: take_late_success
 -- What the provider answered to a runner whose lease was over: a command that was settled as refused meanwhile was not.

@@ -13,6 +13,7 @@ from service.database.pool import Database
 from service.desk.by_hand import settle_locked
 from service.desk.create_rules import without_card_tokens
 from service.desk.intents import QUERIES, CommandRow, command_row
+from service.desk.legacy import let_newer_pass
 from service.desk.legacy_watch import first_watch_seconds
 from service.desk.outcomes import Outcome, Verdict
 from service.desk.overdue import lock_ids, tell_unknown_outcome
@@ -80,7 +81,9 @@ async def commit_outcome(
         changes: list[DiscrepancyChange] = []
         if settled is None:
             await _take_late(connection, work, outcome)
-        elif command.maybe_sent_at is not None and now - command.maybe_sent_at > UNKNOWN_AFTER:
+        else:
+            await let_newer_pass(connection, settled)
+        if settled is not None and command.maybe_sent_at is not None and now - command.maybe_sent_at > UNKNOWN_AFTER:
             changes = await tell_unknown_outcome(connection, settled, now)
         if settled is not None and settled.order_id is not None and _may_have_changed(outcome):
             await connection.execute(QUERIES.mark_orders_due, [settled.order_id], [settled.account])

@@ -248,6 +248,24 @@ async def test_a_newer_sale_does_not_wait_for_a_later_attempt(database: Database
         assert (found.status, found.provider_code) == ("refused", "superseded")
 
 
+async def test_a_newer_sale_does_not_wait_for_the_pause_of_what_was_under_way(database: Database) -> None:
+    """Asked while the older one is being sent, in vain for the ninth time: its next attempt would be minutes away."""
+    async with till(database, runner=False) as here:
+        await here.shop.provider.faults(legacy_create={"status": 503, "count": 1})
+        first = await here.ask("venta-1", ttl_seconds=3600)
+        await database.execute("update cuadre.commands set attempts = 8")
+        slow = held_up(here, "put_legacy_order")
+        async with running(slow.runner):
+            await asyncio.wait_for(slow.begun.wait(), SECONDS)
+            second = await here.ask("venta-2", ttl_seconds=180)
+            slow.go.set()
+            second = await here.shop.desk.wait(second.command_id, seconds=SECONDS)
+        assert second.status == "done"
+        found = await here.shop.desk.find(first.command_id)
+        assert found is not None
+        assert (found.status, found.provider_code) == ("refused", "superseded")
+
+
 @pytest.mark.parametrize("status", ["withdrawn", "refused"])
 async def test_what_is_off_the_table_supersedes_nothing(database: Database, status: str) -> None:
     """A newer sale that was withdrawn or refused is not put there: the older one still is."""
