@@ -9,7 +9,7 @@ from service.mercadopago.account import Account
 FAR_OFF_SECONDS: Final = 5 * 86400
 """Retries come for four days; a signature that is older was kept somewhere, or a clock is wrong."""
 
-_UNCHECKED: Final = "it can only cost one paced look, which decides"
+_UNCHECKED: Final = "it can only cost a few paced looks, which decide"
 
 
 def advice(stored: Stored, explanation: Explanation, accounts: Sequence[Account]) -> list[str]:

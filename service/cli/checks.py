@@ -180,7 +180,7 @@ def _signature_advice(shares: Mapping[str, int], account: Account) -> str:
             "add this application's secret to webhook_secrets (test credentials have another one); see one with: "
             "cuadre notifications list --unverified"
         )
-    return "unsigned deliveries: legacy notifications or forgeries; they cost at most one paced look each"
+    return "unsigned deliveries: legacy notifications or forgeries; they cost a few paced looks each"
 
 
 def silence(rows: Iterable[Row], now: datetime) -> list[Check]:

@@ -39,7 +39,7 @@ def warnings_about(settings: Settings) -> list[str]:
 
 
 def cost_of_looks(table: LookTable) -> str:
-    """One line: what this table of looks costs, beside the looks that notifications ask for."""
+    """One line: what this table of looks costs, beside the looks that notifications ask for (three each at most)."""
     paid = looks_of(table)["qr_paid"].in_all
     return (
         f"looks: {paid} a paid QR order over {COUNTED_FOR.days} days; "
