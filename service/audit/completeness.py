@@ -19,6 +19,7 @@ What blocks it for good (an order that nobody can read, one that the list leaves
 and excuse, with a note; the certificate goes without that order from then on, and says how many it goes without.
 """
 
+import random
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
@@ -254,7 +255,10 @@ async def settle_hour(
     async with database.transaction() as connection:
         found = await compare(connection, seen.listed.values(), mark_for=None)
         behind = sorted(order_id for order_id, what in found.items() if what in {"unknown", "stale"})
-        await compare(connection, [seen.listed[order_id] for order_id in behind[:most_marked]], mark_for=account)
+        if most_marked is not None and len(behind) > most_marked:
+            # By chance: what stays in quarantine must not keep the others from their turn.
+            behind = sorted(random.sample(behind, most_marked))
+        await compare(connection, [seen.listed[order_id] for order_id in behind], mark_for=account)
         rows = await connection.fetch(QUERIES.read_stored_of_hour, account, seen.begin, end)
         of_the_hour = sorted({*found, *(row["order_id"] for row in rows)})
         excused = {row["order_id"] for row in await connection.fetch(QUERIES.read_excused, of_the_hour)}

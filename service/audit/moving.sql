@@ -123,6 +123,12 @@ moved as (
           select from cuadre.commands as t where t.account = $2 and t.idempotency_key = n.idempotency_key
       )
     returning c.command_id
+),
+told as (
+    -- What is told of a creation whose order nobody knows stands under the command's own id.
+    update cuadre.discrepancies as d set account = $2
+    from moved as m
+    where d.order_id = m.command_id and d.account = $1
 )
 select n.command_id, n.idempotency_key, m.command_id is not null as moved
 from next as n

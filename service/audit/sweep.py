@@ -19,7 +19,15 @@ from typing import Final
 import structlog
 
 from service.audit.completeness import EDGE, LAG, QUERIES, WAITING, certify, compare, take_back
-from service.audit.listing import SHUT_SECONDS, AccountGoneError, AccountShutError, Now, ProviderList, Searches
+from service.audit.listing import (
+    SHUT_SECONDS,
+    YIELD_SECONDS,
+    AccountGoneError,
+    AccountShutError,
+    Now,
+    ProviderList,
+    Searches,
+)
 from service.audit.windows import ListBrokenError, Walk, Window, earliest_begin, to_the_hour
 from service.database.leases import resign, try_lead
 from service.database.pool import UNAVAILABLE, Database
@@ -197,7 +205,12 @@ class Sweep:
         listing = ProviderList(self._client, self._gates, name, look_is_due=look_is_due, clock=self._clock)
         now = await self._now(listing, name)
         await self._read(listing, name, now)
-        await self._read_again(listing, name, now)
+        failure: Exception | None = None
+        try:
+            await self._read_again(listing, name, now)
+        except (MercadoPagoError, ListBrokenError) as error:
+            # Old hours that cannot be listed are no reason to leave the new ones unsettled.
+            failure = error
 
         async def count(window: Window) -> OrdersPage:
             return await listing.search(window, page_size=1)
@@ -209,6 +222,8 @@ class Sweep:
         )  # fmt: skip
         if marked:
             self._on_marked()
+        if failure is not None:
+            raise failure
 
     async def _now(self, listing: ProviderList, name: str) -> Now:
         """What time it is; a provider that does not tell is not asked again before the usual time is over."""
@@ -288,8 +303,10 @@ class Sweep:
         """What was found before is looked at first: the queue of one account does not grow without bound, and a till's
         order does not stand behind a catch-up. How many more may be marked now.
 
-        Raises `AccountShutError` where no look goes out for a while.
+        Raises `AccountShutError` where no look goes out for a while. Where looks go out and more and more are asked
+        for, it ends with the least there is: a flood must not end all searching.
         """
+        begun = self._clock()
         shut_at: float | None = None
         while True:
             gate, now = self._gates.gate(name), self._clock()
@@ -300,6 +317,8 @@ class Sweep:
             if due < limit or gate is None:
                 return max(1, limit - due)
             paused = gate.paused(now)
+            if paused is None and now - begun >= YIELD_SECONDS:
+                return 1
             shut_at = None if paused is None else shut_at or now
             if shut_at is not None and now - shut_at >= SHUT_SECONDS:
                 raise AccountShutError(f"no look goes out for account {name} ({paused}), and {due} orders wait")

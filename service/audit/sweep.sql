@@ -58,11 +58,12 @@ update cuadre.sweeps set
 where account = $1 and kind = 'relisting';
 
 -- name: count_due
--- How many known orders of an account, of which somebody asked or told, wait for their look, up to `$2`.
+-- How many known orders of an account, of which somebody asked or told, wait for a look that nobody has begun, up to `$2`.
 select count(*)
 from (
     select from cuadre.sync
     where account = $1 and (trust > 0) = true and asked = true and due_at <= now()
+      and (leased_until is null or leased_until <= now())
     limit $2
 ) as due;
 
@@ -77,7 +78,8 @@ select exists (
 
 -- name: compare_listed
 -- Which of the listed orders are unknown here, or stored as of an earlier change. One that was marked due for this very
--- change, and read since, is known: the list may date a change later than the order itself does. Changes nothing.
+-- change, and read since, is known: the list may date a change later than the order itself does. A mark that is gone was
+-- answered by a look. Changes nothing.
 with listed as (
     select order_id, max(updated_at) as updated_at
     from unnest($1::text[], $2::timestamptz[]) as l(order_id, updated_at)
@@ -88,7 +90,8 @@ select
     case
         when o.order_id is null then 'unknown'
         when l.updated_at is null or o.updated_at >= l.updated_at then 'known'
-        when s.listed_updated_at >= l.updated_at and o.claimed_at > s.marked_at then 'known'
+        when s.listed_updated_at >= l.updated_at
+            and (o.claimed_at > s.marked_at or s.marked_at is null and s.last_error is null) then 'known'
         else 'stale'
     end as found
 from listed as l
@@ -111,7 +114,8 @@ compared as materialized (
         case
             when o.order_id is null then 'unknown'
             when l.updated_at is null or o.updated_at >= l.updated_at then 'known'
-            when s.listed_updated_at >= l.updated_at and o.claimed_at > s.marked_at then 'known'
+            when s.listed_updated_at >= l.updated_at
+            and (o.claimed_at > s.marked_at or s.marked_at is null and s.last_error is null) then 'known'
             else 'stale'
         end as found,
         l.updated_at

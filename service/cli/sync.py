@@ -5,6 +5,7 @@ Works with no service running and beside running ones: where another process hol
 
 import asyncio
 import re
+import time
 from typing import Annotated
 
 import typer
@@ -14,11 +15,16 @@ from service.cli.context import configuration, open_database, run
 from service.cli.failures import EXIT_ERROR
 from service.cli.look_now import LookNow, Seen
 from service.cli.output import Format, FormatOption, note, print_json, print_line, shown
+from service.mercadopago.errors import NonsenseAnswer, ServerTrouble, Timeout
 from service.settings import Settings
 from service.web.parameters import SYNCABLE_ORDER_ID
 
 # Orders looked at at once: a person waits, and the service has its own work to do.
 CONCURRENCY = 8
+# Trouble of the provider's that may be gone a moment later is tried again before a person is told.
+TRIES = 4
+PAUSE_SECONDS = 0.5
+TROUBLE = frozenset(kind.default_outcome for kind in (Timeout, ServerTrouble, NonsenseAnswer))
 
 
 def command(
@@ -57,7 +63,7 @@ async def _sync(
 
         async def look(order_id: str) -> None:
             async with slots:
-                seen[order_id] = await looks.look(order_id, account, timeout_seconds=within_seconds)
+                seen[order_id] = await _look(looks, order_id, account, within_seconds)
             if form == "table":
                 _print(seen[order_id])
 
@@ -71,6 +77,18 @@ async def _sync(
     if form == "json":
         print_json({"data": [_document(seen[order_id]) for order_id in order_ids]})
     return EXIT_ERROR if any(one.error is not None for one in seen.values()) else 0
+
+
+async def _look(looks: LookNow, order_id: str, account: str | None, within_seconds: float) -> Seen:
+    deadline = time.monotonic() + within_seconds
+    for attempt in range(1, TRIES):
+        seen = await looks.look(order_id, account, timeout_seconds=max(0.1, deadline - time.monotonic()))
+        pause = PAUSE_SECONDS * 2 ** (attempt - 1)
+        is_trouble = seen.error is not None and seen.error.partition(":")[0] in TROUBLE
+        if not is_trouble or time.monotonic() + pause >= deadline:
+            return seen
+        await asyncio.sleep(pause)
+    return await looks.look(order_id, account, timeout_seconds=max(0.1, deadline - time.monotonic()))
 
 
 def _print(one: Seen) -> None:

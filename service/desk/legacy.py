@@ -187,7 +187,8 @@ async def _look_up(tools: Tools, account: Account, work: Work, ended: Outcome | 
         seen = await _took_effect(tools, account, work)
     except MercadoPagoError as error:
         if ended is not None:
-            return replace(ended, pause_account=isinstance(error, AccountRefused))
+            # One search's 403 may be a gateway's: it pauses nobody.
+            return replace(ended, pause_account=isinstance(error, AccountRefused) and error.status != 403)
         if not isinstance(error, OrderFault) and not is_refused_search(error):
             raise
         # The provider is well, and does not take this one question.

@@ -190,7 +190,7 @@ class LegacyWatches:
 
     def _tell(self, gate: AccountGate, error: MercadoPagoError) -> None:
         now = self._clock()
-        if isinstance(error, AccountRefused):
+        if isinstance(error, AccountRefused) and (error.status != 403 or gate.paused(now) == "refused"):
             gate.refused(now)
         elif isinstance(error, ProviderTrouble) and not is_refused_search(error):
             gate.trouble(now, error)

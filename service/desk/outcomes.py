@@ -122,6 +122,9 @@ def judge(
     outcome = _bounded(attempt, _FATES[meaning](attempt))
     if kind in (LEGACY_PUT, LEGACY_DELETE) and not newest:
         outcome = _superseded(kind, outcome)
+        if kind == LEGACY_DELETE and outcome.verdict is Verdict.RETRY and age_seconds >= LAG_SECONDS:
+            # What is newer waits for this one, and has its own end: found out by looking, it is waited for no longer.
+            outcome = replace(outcome, verdict=Verdict.COMPARE)
     return replace(outcome, message=_message(kind, meaning, outcome, answer))
 
 

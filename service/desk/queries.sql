@@ -83,6 +83,7 @@ from (
                   and later.asked_at >= c.asked_at and (later.asked_at, later.command_id) > (c.asked_at, c.command_id)
                   and later.kind = 'create' and later.type = c.type and not later.options ? 'dynamic'
                   and later.maybe_sent_at is not null and later.status not in ('withdrawn', 'refused')
+                  and not (later.status = 'sending' and later.leased_until > now())
             )
         ) as stale
     from cuadre.commands as c
@@ -131,7 +132,8 @@ picked as (
                 and (earlier.asked_at, earlier.command_id) < (c.asked_at, c.command_id)
           ))
           -- So do creations that a printed QR or a terminal shows, as far as they are due: a call that hangs is waited
-          -- for no longer than it may last. A dynamic order's QR is its own.
+          -- for no longer than it may last, which is 10 s, and 5 s from the claim to its begin. A dynamic order's QR is
+          -- its own.
           and not (c.kind = 'create' and c.type in ('qr', 'point') and not c.options ? 'dynamic' and exists (
               select from cuadre.commands as earlier
               where earlier.settled_at is null and earlier.asked_at <= c.asked_at
@@ -141,7 +143,7 @@ picked as (
                 and (
                     earlier.due_at <= now() and coalesce(earlier.leased_until <= now(), true)
                     or earlier.status = 'sending' and earlier.leased_until > now()
-                       and earlier.attempted_at > now() - interval '10 seconds'
+                       and earlier.attempted_at > now() - interval '16 seconds'
                 )
           ))
         order by c.due_at
@@ -269,6 +271,7 @@ where c.status = 'waiting' and c.maybe_sent_at is null and c.due_at <= now()
             and later.asked_at >= c.asked_at and (later.asked_at, later.command_id) > (c.asked_at, c.command_id)
             and later.kind = 'create' and later.type = c.type and not later.options ? 'dynamic'
             and later.maybe_sent_at is not null and later.status not in ('withdrawn', 'refused')
+            and not (later.status = 'sending' and later.leased_until > now())
       )
   )
 order by c.command_id
@@ -360,7 +363,7 @@ update cuadre.commands as c set
     status = seen.status,
     settled_at = clock_timestamp(),
     provider_code = case
-        when seen.status = 'done' then c.provider_code when c.kind = 'cancel' then 'paid_first' else 'refund_failed'
+        when seen.status = 'done' then nullif(c.provider_code, 'taken') when c.kind = 'cancel' then 'paid_first' else 'refund_failed'
     end,
     message = case
         when seen.status = 'done' then null when c.kind = 'cancel' then $4

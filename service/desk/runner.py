@@ -35,6 +35,8 @@ from service.telemetry import crashpoints
 
 CONCURRENCY: Final = 8
 # A lease that ends before its call has an answer is taken by the next runner, and by the next, and never settled.
+# A creation begins so soon after its claim, or not: what is newer on its point of sale waits for it no longer.
+CREATE_LATE_SECONDS: Final = 5.0
 SHORTEST_LEASE_SECONDS: Final = 20.0
 DATABASE_REST_SECONDS: Final = 1.0
 # Commands of an account that nothing goes out for are looked at again so soon, or when its gate may open.
@@ -240,7 +242,8 @@ class Runner:
         self._wake.set()
 
     async def _carry_out(self, work: Work, account: Account, gate: AccountGate, *, until: float) -> None:
-        if self._clock() >= until - self._lease_seconds / 2:
+        late = CREATE_LATE_SECONDS if work.command.kind == "create" and not work.is_past else self._lease_seconds / 2
+        if self._clock() >= until - self._lease_seconds + late:
             # Frozen since the claim: what is sent so late could be under way when somebody else has the command.
             gate.abandoned(self._clock())
             log.warning("command_lease_over", command_id=work.command.command_id, advice="it is claimed again")

@@ -58,7 +58,7 @@ async def compare_create(tools: Tools, account: Account, work: Work) -> Outcome:
     found |= await _listed_candidates(tools, account, command, command.external_reference, now)
     owned = await tools.database.fetch(QUERIES.read_owned_orders, sorted(found), command.command_id)
     found -= {row["order_id"] for row in owned}
-    if not found and _is_over(command, now):
+    if not found and is_over(command, now):
         return Outcome(
             Verdict.REFUSED,
             code=NOT_FOUND,
@@ -77,7 +77,7 @@ async def compare_create(tools: Tools, account: Account, work: Work) -> Outcome:
     return Outcome(Verdict.DONE, status=200, order_id=found.pop())
 
 
-def _is_over(command: CommandRow, now: datetime) -> bool:
+def is_over(command: CommandRow, now: datetime) -> bool:
     """A day after the order would have ended, had it been made: paid, it would have been told of or listed by now."""
     moments = (command.attempted_at, command.valid_until, command.expires_at, _sent(command))
     return now > max(moment for moment in moments if moment is not None) + ABSENT_FOR

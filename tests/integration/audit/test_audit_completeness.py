@@ -168,6 +168,11 @@ async def test_a_change_that_the_list_dates_later_than_the_order_does_is_known_o
     await shop.store(1)
     await shop.certify()
     assert await shop.hours() == 1
+    # A mark that is gone was answered by a look.
+    await shop.database.execute("update cuadre.completeness set complete_until = complete_since")
+    await shop.database.execute("update cuadre.sync set marked_at = null")
+    await shop.certify()
+    assert await shop.hours() == 1
     # What changes later is a change like any other.
     shop.list.touch(order_id(1), NOON + timedelta(minutes=50))
     await shop.database.execute("update cuadre.completeness set complete_until = complete_since")

@@ -74,6 +74,8 @@ class Provider:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     asked: list[str] = field(default_factory=list)
     hangs: bool = False
+    failing: int = 0
+    """So many of the next reads are answered 502."""
 
     def application(self) -> web.Application:
         """The routes that the service calls."""
@@ -87,6 +89,9 @@ class Provider:
         self.asked.append(order_id)
         if self.hangs:
             await asyncio.sleep(DEADLINE_SECONDS)
+        if self.failing > 0:
+            self.failing -= 1
+            return self._answer({"code": "internal_error"}, 502)
         status = self.statuses.get(order_id, 200 if order_id in self.orders else 404)
         if status == 404:
             return self._answer(json.loads((FIXTURES / "errors/404-order_not_found.json").read_text()), 404)

@@ -99,6 +99,13 @@ async def test_a_provider_that_is_down_is_not_the_orders_fault(
     assert dict(row) == {"attempts": 0, "troubles": 1, "leased_until": None}
 
 
+async def test_trouble_that_is_gone_a_moment_later_is_not_told(cuadre: Cuadre, provider: Provider) -> None:
+    provider.orders[ORDER] = order_fixture("order-processed-qr", id=ORDER)
+    provider.failing = 2
+    result = await cuadre("sync", ORDER)
+    assert (result.code, result.err) == (0, "")
+
+
 async def test_a_refused_token_is_asked_with_once_and_the_other_orders_say_why(
     cuadre: Cuadre, provider: Provider, environment: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from service.desk.search import IN_FLIGHT, MUST_COMPARE
 from service.desk.settle import commit_outcome
 from service.desk.work import Tools, Work, work_of
 from service.mercadopago.pacing import AccountGate
-from tests.support.desk import ACCOUNT, Shop, qr, shop
+from tests.support.desk import ACCOUNT, Shop, point, qr, shop
 
 OTHER = replace(ACCOUNT, name="other")
 
@@ -50,9 +50,11 @@ async def test_no_account_takes_the_slots_that_another_waits_for(database: Datab
         here.accounts["other"] = OTHER
         here.worker.follow([ACCOUNT, OTHER])
         for number in range(6):
-            await here.desk.create(ACCOUNT, qr(f"venta-{number}"), key=f"k-{number}", asked_by="till-1")
+            sale = point(f"venta-{number}", terminal=f"PAX_A910__{number}")
+            await here.desk.create(ACCOUNT, sale, key=f"k-{number}", asked_by="till-1")
         for number in range(2):
-            await here.desk.create(OTHER, qr(f"otra-{number}"), key=f"k-{number}", asked_by="till-2")
+            sale = point(f"otra-{number}", terminal=f"PAX_A910__9{number}")
+            await here.desk.create(OTHER, sale, key=f"k-{number}", asked_by="till-2")
         runner = here.another_runner(concurrency=4)
         await runner._round()
         assert Counter(work.command.account for work in runner._held.values()) == {"default": 2, "other": 2}

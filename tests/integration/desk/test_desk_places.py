@@ -99,6 +99,18 @@ async def test_what_never_left_is_withdrawn_once_something_newer_is_on_the_point
         assert await references(here) == ["cliente-2"]
 
 
+async def test_what_was_not_taken_is_over_once_something_newer_is_on_the_point_of_sale(database: Database) -> None:
+    async with shop(database) as here:
+        await here.provider.faults(create={"status": 403, "body": "html"})
+        older = await here.becomes(await ask(here, STATIC, "k-1"), status="waiting", provider_status=403)
+        await hold(here, older)
+        await here.provider.faults()
+        await here.becomes(await ask(here, LATER, "k-2"), status="done")
+        refused = await here.settled(older)
+        assert (refused.status, refused.provider_code) == ("refused", "not_taken")
+        assert await references(here) == ["cliente-2"]
+
+
 async def test_what_falls_due_together_goes_out_in_the_order_in_which_it_was_asked(database: Database) -> None:
     async with shop(database, runner=False) as here:
         for number in range(6):
@@ -165,7 +177,7 @@ async def test_a_newer_sale_waits_for_an_older_one_that_is_being_sent(database: 
         newer = await ask(here, LATER, "k-2")
         assert await database.fetch(*claim) == []
         # A call lasts no longer than that: whoever had it is gone, and the next customer waits.
-        await database.execute("update cuadre.commands set attempted_at = now() - interval '11 seconds'")
+        await database.execute("update cuadre.commands set attempted_at = now() - interval '17 seconds'")
         assert [row["command_id"] for row in await database.fetch(*claim)] == [newer.command_id]
         await database.execute(
             "update cuadre.commands set leased_until = now() where command_id = $1", older.command_id

@@ -288,6 +288,13 @@ def test_a_deletion_is_repeated_until_it_is_answered_whatever_came_later(told: A
     assert outcome == judged("legacy_delete", told)
 
 
+@pytest.mark.parametrize("told", [answer(503), Timeout("no answer"), answer(423), answer(403)])
+def test_a_deletion_that_is_not_answered_holds_up_what_is_newer_for_a_minute(told: Any) -> None:
+    assert judged("legacy_delete", told, newest=False, age=59.0).verdict is Verdict.RETRY
+    assert judged("legacy_delete", told, newest=False, age=60.0).verdict is Verdict.COMPARE
+    assert judged("legacy_delete", told, age=60.0).verdict is Verdict.RETRY
+
+
 def test_what_is_settled_stays_so_when_something_newer_came() -> None:
     assert judged("legacy_put", answer(204), newest=False).verdict is Verdict.DONE
     assert judged("legacy_put", answer(400, "invalid_items"), newest=False).code == "invalid_items"
