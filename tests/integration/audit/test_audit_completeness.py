@@ -181,6 +181,22 @@ async def test_a_change_that_the_list_dates_later_than_the_order_does_is_known_o
     assert await shop.due() == {order_id(1)}
 
 
+async def test_an_answer_that_is_older_than_the_list_is_not_believed_for_ten_minutes(shop: Shop) -> None:
+    """A replica of the provider's may lag behind its list: the order is asked for again until it cannot any more."""
+    shop.sell(1)
+    shop.list.touch(order_id(1), datetime.now(UTC) - timedelta(minutes=1))
+    await shop.certify()
+    for _ in range(2):
+        await shop.store(1)
+        await shop.certify()
+        assert (await shop.certificate()).blocked_by == (order_id(1),)
+        assert await shop.due() == {order_id(1)}
+    await shop.store(1)
+    await shop.database.execute("update cuadre.orders set claimed_at = claimed_at + interval '10 minutes'")
+    await shop.certify()
+    assert await shop.hours() == 1
+
+
 @pytest.mark.parametrize("tried", ["long ago", "a moment ago"])
 async def test_an_order_in_quarantine_is_not_marked_again_within_six_hours_of_its_last_mark(
     shop: Shop, tried: str
