@@ -7,6 +7,7 @@ from typing import Any
 
 from service.database.pool import Database
 from service.desk.intents import CommandRow
+from service.desk.search import NOT_FOUND
 from service.mercadopago.answers import ProviderAnswer
 from service.mercadopago.client import MercadoPagoClient
 from service.mercadopago.json_text import dumps
@@ -65,6 +66,18 @@ async def test_a_402_whose_order_turns_out_to_be_over_is_refused(database: Datab
         assert (settled.status, settled.provider_code, settled.order_id) == ("refused", "failed", order_id)
         assert settled.message is not None
         assert "another card" in settled.message
+
+
+async def test_a_402_whose_order_is_never_shown_is_given_up_a_day_after_its_end(database: Database) -> None:
+    async with shop(database, worker=False, wrap=between(lambda answer: declined(answer.document))) as here:
+        asked = await here.desk.create(ACCOUNT, qr(), key="k-1", asked_by="till-1")
+        unknown = await here.becomes(asked, status="unknown")
+        moments = ("asked_at", "maybe_sent_at", "attempted_at", "valid_until", "expires_at")
+        earlier = ", ".join(f"{name} = {name} - interval '2 days'" for name in moments)
+        await database.execute(f"update cuadre.commands set {earlier}")
+        settled = await here.settled(asked)
+        assert (settled.status, settled.provider_code) == ("refused", NOT_FOUND)
+        assert settled.order_id == unknown.order_id, "should it be shown after all, it is known whose it is"
 
 
 async def test_a_402_that_tells_no_order_is_asked_again_under_the_same_key(database: Database) -> None:

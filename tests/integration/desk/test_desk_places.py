@@ -7,6 +7,7 @@ import pytest
 
 from service.database.pool import Database
 from service.desk.intents import QUERIES, CommandRow
+from service.desk.settle import withdraw_stale
 from tests.support.desk import ACCOUNT, Shop, point, qr, shop
 from tests.support.waiting import until
 
@@ -97,6 +98,21 @@ async def test_what_never_left_is_withdrawn_once_something_newer_is_on_the_point
         assert (withdrawn.status, withdrawn.maybe_sent_at) == ("withdrawn", None)
         assert "something newer was put on the same point of sale" in (withdrawn.message or "")
         assert await references(here) == ["cliente-2"]
+
+
+async def test_what_never_left_is_not_withdrawn_for_a_newer_one_that_is_only_on_its_way(database: Database) -> None:
+    async with shop(database, runner=False) as here:
+        older = await ask(here, STATIC, "k-1")
+        await hold(here, older)
+        newer = await ask(here, LATER, "k-2")
+        claim = (QUERIES.claim_due_commands, [ACCOUNT.name], [8], 8, 60.0, 72_000.0)
+        assert [row["command_id"] for row in await database.fetch(*claim)] == [newer.command_id]
+        await database.execute("update cuadre.commands set due_at = now() where command_id = $1", older.command_id)
+        # It may yet be refused, and then nothing newer is there.
+        assert await withdraw_stale(database) == []
+        assert await database.fetch(*claim) == []
+        await database.execute("update cuadre.commands set status = 'done' where command_id = $1", newer.command_id)
+        assert [one.command_id for one in await withdraw_stale(database)] == [older.command_id]
 
 
 async def test_what_was_not_taken_is_over_once_something_newer_is_on_the_point_of_sale(database: Database) -> None:
