@@ -239,12 +239,15 @@ def session_settings(*, application_name: str, pin_plans: bool) -> dict[str, str
     tables they would get sequential scans and hash joins, and a cached generic plan keeps those when the tables have
     grown. `plan_cache_mode` stays `auto`: custom plans cost a planning per call, generic ones come by themselves after
     five, and with the joins pinned both are the same plan.
+
+    A replica that stands still in the middle of a transaction holds an order's row. It has to lose it while a delivery
+    for that order can still be committed in time for its answer (`CUADRE_ACK_TIMEOUT_SECONDS`, 4 s).
     """
     settings = {
         "application_name": application_name,
         "statement_timeout": "30s",
         "lock_timeout": "10s",
-        "idle_in_transaction_session_timeout": "60s",
+        "idle_in_transaction_session_timeout": "3s",
         "jit": "off",
         "timezone": "UTC",
         "default_transaction_isolation": "read committed",

@@ -89,7 +89,7 @@ def test_frozen_past_its_lease_and_continued_changes_nothing_wrong(tmp_path: Pat
             provider.tell("faults", {"get_order": {"latency_ms": [1, 2500]}})
             sell_paid(provider, 30)
             until_sync(lambda: len(stored(database_dsn)) >= 3, what="it is at work")
-            frozen.freeze()
+            freeze_in_a_transaction(frozen, database_dsn)
             held = query(database_dsn, "select order_id from cuadre.sync where leased_until is not null")
             assert held, "it stands still with orders in its hands"
             other.start()
@@ -107,6 +107,20 @@ def test_frozen_past_its_lease_and_continued_changes_nothing_wrong(tmp_path: Pat
             )
             assert_converges(database_dsn, provider)
             assert "Traceback" not in frozen.log.read_text() + other.log.read_text()
+
+
+def freeze_in_a_transaction(replica: Replica, dsn: str) -> None:
+    """It stands still where that hurts most: with rows locked that the others need."""
+    locked = "select 1 from pg_stat_activity where state = 'idle in transaction' and datname = current_database()"
+
+    def is_frozen_there() -> bool:
+        replica.freeze()
+        if query(dsn, locked):
+            return True
+        replica.thaw()
+        return False
+
+    until_sync(is_frozen_there, what="it stands still in a transaction")
 
 
 def sell_paid(provider: Simulator, count: int) -> None:

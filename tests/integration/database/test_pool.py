@@ -7,6 +7,7 @@ import pytest
 
 from service.database.embedded import EmbeddedPostgres, StopMode
 from service.database.pool import UNAVAILABLE, Database
+from service.settings import Settings
 from service.telemetry import metrics
 from tests.integration.database.conditions import wait_until_async
 
@@ -22,7 +23,7 @@ async def test_session_settings(database_dsn: str) -> None:
             "application_name": "cuadre worker",
             "statement_timeout": "30s",
             "lock_timeout": "10s",
-            "idle_in_transaction_session_timeout": "1min",
+            "idle_in_transaction_session_timeout": "3s",
             "jit": "off",
             "TimeZone": "UTC",
             "enable_seqscan": "off",
@@ -43,6 +44,18 @@ async def test_without_a_statement_cache_the_session_is_left_as_it_is(database_d
         assert await database.fetchval("select current_setting('application_name')") == ""
     finally:
         await database.close()
+
+
+async def test_who_stands_still_in_a_transaction_loses_its_locks_in_time_for_an_answer(database: Database) -> None:
+    await database.execute("create table t (n integer); insert into t values (1)")
+    ack_timeout_seconds: float = Settings.model_fields["ack_timeout_seconds"].default
+    with pytest.raises(UNAVAILABLE):
+        async with database.transaction() as connection:
+            await connection.execute("update t set n = 2")
+            async with asyncio.timeout(ack_timeout_seconds):
+                await database.execute("update t set n = n + 10")
+            await connection.execute("update t set n = 3")
+    assert await database.fetchval("select n from t") == 11
 
 
 async def test_shortcuts_and_transactions(database: Database) -> None:
