@@ -1,6 +1,7 @@
 """The internal application: health, metrics, and the API that dashboards, gateways and operators build on."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -51,8 +52,7 @@ def create_internal_app(
 
 
 def _documentation(keys: Callable[[], KeyRing]) -> tuple[Operation, Operation]:
-    text, text_without_keys = (document_text(OPERATIONS, with_keys=with_keys) for with_keys in (True, False))
-    page = render_page(build_document(OPERATIONS))
+    text, text_without_keys, page = _documents()
 
     async def openapi(request: web.Request, asked: NoParameters) -> web.Response:
         del request, asked
@@ -67,3 +67,10 @@ def _documentation(keys: Callable[[], KeyRing]) -> tuple[Operation, Operation]:
         Operation("GET", "/openapi.json", "openapi", "This document", openapi, "read", {200: ("application/json",)}),
         Operation("GET", "/docs", "docs", "This document for people", docs, "read", {200: ("text/html",)}),
     )
+
+
+@cache
+def _documents() -> tuple[str, str, str]:
+    """The document of the API as JSON with and without keys, and as a page: always the same, and slow to make."""
+    document, without_keys = (build_document(OPERATIONS, with_keys=with_keys) for with_keys in (True, False))
+    return document_text(document), document_text(without_keys), render_page(document)

@@ -58,9 +58,9 @@ def build_document(operations: Sequence[Operation], *, with_keys: bool = True) -
     }
 
 
-def document_text(operations: Sequence[Operation], *, with_keys: bool = True) -> str:
+def document_text(document: dict[str, Any]) -> str:
     """The document as JSON text."""
-    return json.dumps(build_document(operations, with_keys=with_keys), ensure_ascii=False)
+    return json.dumps(document, ensure_ascii=False)
 
 
 def _operation(operation: Operation, with_keys: bool) -> dict[str, Any]:

@@ -47,14 +47,18 @@ async def test_without_a_statement_cache_the_session_is_left_as_it_is(database_d
 
 
 async def test_who_stands_still_in_a_transaction_loses_its_locks_in_time_for_an_answer(database: Database) -> None:
-    await database.execute("create table t (n integer); insert into t values (1)")
     ack_timeout_seconds: float = Settings.model_fields["ack_timeout_seconds"].default
-    with pytest.raises(UNAVAILABLE):
+
+    async def stand_still_while_another_has_to_answer() -> None:
         async with database.transaction() as connection:
             await connection.execute("update t set n = 2")
             async with asyncio.timeout(ack_timeout_seconds):
                 await database.execute("update t set n = n + 10")
             await connection.execute("update t set n = 3")
+
+    await database.execute("create table t (n integer); insert into t values (1)")
+    with pytest.raises(UNAVAILABLE):
+        await stand_still_while_another_has_to_answer()
     assert await database.fetchval("select n from t") == 11
 
 

@@ -3,7 +3,9 @@
 Sessions are the service's own (`pin_plans`), prepared and run often enough for Postgres to consider a generic plan.
 """
 
+import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from service.database.pool import Database
 from service.intake.record import QUERIES as INTAKE
 from service.sync.claims import QUERIES
+from tests.shared_postgres import TEMPLATE, Maintenance, with_database
 from tests.support.looking import see
 from tests.support.orders import order, order_id
 
@@ -41,15 +44,33 @@ NOW = datetime.now(UTC)
 IDS = [order_id(n) for n in range(100, 116)]
 
 
-@pytest.fixture
-async def large(database_dsn: str, database: Database) -> AsyncIterator[Database]:
-    """A large database behind the service's own kind of session."""
+@pytest.fixture(scope="module")
+def filled(shared_server: str, maintenance: Maintenance) -> Iterator[str]:
+    """The name of a large database, to make copies of."""
+    name = f"filled_{uuid.uuid4().hex[:16]}"
+    maintenance.execute(f"create database {name} template {TEMPLATE}")
+    asyncio.run(_fill(with_database(shared_server, name)))
+    yield name
+    maintenance.execute(f"drop database {name} with (force)")
+
+
+async def _fill(dsn: str) -> None:
+    database = await Database.connect(dsn)
     await database.execute(FILL)
     await database.execute("analyze")
     await database.execute(PRETEND)
-    pinned = await Database.connect(database_dsn, max_size=1, pin_plans=True)
+    await database.close()
+
+
+@pytest.fixture
+async def large(filled: str, shared_server: str, maintenance: Maintenance) -> AsyncIterator[Database]:
+    """A large database behind the service's own kind of session."""
+    name = f"large_{uuid.uuid4().hex[:16]}"
+    maintenance.execute(f"create database {name} template {filled}")
+    pinned = await Database.connect(with_database(shared_server, name), max_size=1, pin_plans=True)
     yield pinned
     await pinned.close()
+    maintenance.execute(f"drop database {name} with (force)")
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -179,8 +200,8 @@ async def test_recording_notifications(large: Database) -> None:
     assert_indexed(plan, most_rows=300)
 
 
-async def test_numbering_events_reads_only_those_without_a_position(large: Database, database: Database) -> None:
-    await see(database, order(900_000), order(900_001))
+async def test_numbering_events_reads_only_those_without_a_position(large: Database) -> None:
+    await see(large, order(900_000), order(900_001))
     plan = await plan_of(large, QUERIES.assign_positions)
     assert any(name.endswith("event_id_idx") for node in plan if (name := node.get("Index Name")))
     assert_indexed(plan, most_rows=100)
