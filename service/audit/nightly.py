@@ -1,12 +1,14 @@
 """A comparison by itself, once a day: a sample of the stored orders, slowly, by one process at a time.
 
-Its result is a run like any other (`verifications`, kind `nightly`), and what the gauges show. It repairs nothing:
-drift that nobody asked for is something for a person to see.
+Each account has a run of its own (`verifications`, kind `nightly`), so that one whose token is refused leaves nobody
+else's orders uncompared. The gauges show what the runs found together. It repairs nothing: drift that nobody asked for
+is something for a person to see.
 """
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -51,7 +53,10 @@ def is_due(last: datetime, now: datetime) -> bool:
 
 
 class NightlyVerification:
-    """The loop. `sample` orders a day; 0 compares none. `accounts` is asked anew each time."""
+    """The loop. `sample` orders a day, of each account its share; 0 compares none.
+
+    `accounts` is asked anew each time.
+    """
 
     def __init__(
         self,
@@ -69,7 +74,8 @@ class NightlyVerification:
         self._accounts = accounts
         self._sample = sample
         self._on_committed = on_committed
-        self._not_before = -math.inf
+        # By account: the loop's time before which a run that was broken off is not gone on with.
+        self._not_before: defaultdict[str, float] = defaultdict(lambda: -math.inf)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -87,30 +93,61 @@ class NightlyVerification:
         """Lets another process take over at once."""
         await resign(self._database, LEADER, self._holder)
 
-    async def round(self) -> Run | None:
-        """Compares the sample where that is owed and nobody else leads; None where not, or where it was broken off."""
-        if self._sample <= 0 or not await try_lead(self._database, LEADER, self._holder, LEASE_SECONDS):
-            return None
-        if asyncio.get_running_loop().time() < self._not_before:
-            return None
-        row = await self._database.fetchrow(QUERIES.read_last_nightly)
-        assert row is not None  # an aggregate has a row
-        if row["last_at"] is None or not is_due(row["last_at"], row["now"]):
-            return None
-        reader = FreshReader(self._client, map(_slowed, self._accounts()), share=1.0)
-        run = await begin(self._database, Wish("nightly", sample=self._sample))
+    async def round(self) -> list[Run]:
+        """Compares the samples that are owed, account by account; the runs that came to their end.
+
+        None does where nothing is owed or another process leads. A run that is broken off is tried again in an hour.
+        """
+        if self._sample <= 0 or not await self._leads():
+            return []
+        accounts = {account.name: account for account in self._accounts()}
+        due = await self._due(accounts)
+        if not due:
+            return []
+        samples = await _shares(self._database, self._sample, list(accounts))
+        reader = FreshReader(self._client, map(_slowed, accounts.values()), share=1.0)
+        ended = []
+        for name in due:
+            # Renewed: an account that does not answer is waited for as long as a quarter of the lease.
+            if not await self._leads():
+                break
+            run = await self._compared(name, samples[name], reader)
+            if run is not None:
+                ended.append(run)
+        return ended
+
+    async def _leads(self) -> bool:
+        return await try_lead(self._database, LEADER, self._holder, LEASE_SECONDS)
+
+    async def _due(self, names: Collection[str]) -> list[str]:
+        now = asyncio.get_running_loop().time()
+        awake = [name for name in names if self._not_before[name] <= now]
+        rows = await self._database.fetch(QUERIES.read_last_nightly, awake)
+        return [row["account"] for row in rows if row["last_at"] is not None and is_due(row["last_at"], row["now"])]
+
+    async def _compared(self, account: str, sample: int, reader: FreshReader) -> Run | None:
+        """The account's run to its end; None where it was broken off."""
+        run = await begin(self._database, Wish("nightly", account, sample=sample))
+        told = {"account": account, "verification_id": run.verification_id}
         try:
             run = await Verification(self._database, reader, at_once=AT_ONCE).carry_out(run)
         except (ProviderAway, TakenOver) as error:
-            log.warning("verification_broken_off", verification_id=run.verification_id, reason=str(error))
-            self._not_before = asyncio.get_running_loop().time() + AGAIN_AFTER_SECONDS
+            log.warning("verification_broken_off", **told, reason=str(error))
+            self._rest(account)
+            return None
+        except UNAVAILABLE:
+            raise
+        except Exception:
+            # What one account's orders bring about must not leave the others' uncompared.
+            log.exception("verification_failed", **told)
+            self._rest(account)
             return None
         self._on_committed()
         say = log.warning if run.drifted else log.info
         advice = {"advice": "see what differs with: cuadre verify; mend it with: cuadre verify --repair"}
         say(
             "verification_finished",
-            verification_id=run.verification_id,
+            **told,
             checked=run.checked,
             equal=run.equal,
             drifted=run.drifted,
@@ -120,18 +157,33 @@ class NightlyVerification:
         )
         return run
 
+    def _rest(self, account: str) -> None:
+        self._not_before[account] = asyncio.get_running_loop().time() + AGAIN_AFTER_SECONDS
+
+
+async def _shares(database: Database, sample: int, accounts: list[str]) -> dict[str, int]:
+    """By account: of `sample` orders as many as it has of all that are stored, rounded up, so that none has none."""
+    rows = await database.fetch(QUERIES.count_by_account, accounts)
+    orders = {row["account"]: int(row["orders"]) for row in rows}
+    together = max(1, sum(orders.values()))
+    return {name: -(-sample * orders.get(name, 0) // together) for name in accounts}
+
 
 def _slowed(account: Account) -> Account:
     return replace(account, rate_per_second=min(MOST_PER_SECOND, account.rate_per_second * SHARE))
 
 
-async def refresh_gauges(database: Database) -> None:
-    """What comparisons found and when they finished, and by account how many notifications fail their signature."""
-    row = await database.fetchrow(QUERIES.read_finished)
+async def refresh_gauges(database: Database, accounts: Collection[str] | None = None) -> None:
+    """What comparisons found and when they finished, and by account how many notifications fail their signature.
+
+    `accounts` are the configured ones: of them, the one whose last comparison is longest ago is told. None: of all that
+    ever had a nightly one.
+    """
+    row = await database.fetchrow(QUERIES.read_finished, None if accounts is None else list(accounts))
     assert row is not None  # it is made of sums
     metrics.verify_finished_timestamp_seconds.set(row["finished"] or 0)
     metrics.verify_unanswered_orders.set(row["unanswered"] or 0)
-    metrics.verify_drifted_orders.set(len(await database.fetch(QUERIES.open_drifts, PSEUDO_FIELDS, MOST_DRIFTED)))
+    metrics.verify_drifted_orders.set(len(await database.fetch(QUERIES.open_drifts, PSEUDO_FIELDS, MOST_DRIFTED, None)))
     metrics.unverified_share.clear()
     for share in await database.fetch(QUERIES.read_unverified_share):
         metrics.unverified_share.labels(share["account"]).set(share["share"])

@@ -129,7 +129,9 @@ async def begin(database: Database, wish: Wish, *, restart: bool = False) -> Run
     words = (wish.kind, wish.account, wish.repair, wish.since)
     row = await database.fetchrow(QUERIES.find_verification, *words, RESUME_HOURS)
     open_still = row is not None and row["finished_at"] is None and row["is_recent"]
-    if row is not None and open_still and not restart and (wish.sample is None or row["to_check"] == to_check):
+    # An account's share of the night's sample moves with every sale; what was begun is gone on with all the same.
+    as_many = wish.sample is None or wish.kind == "nightly" or (row is not None and row["to_check"] == to_check)
+    if row is not None and open_still and not restart and as_many:
         return _run(row)
     row = await database.fetchrow(QUERIES.begin_verification, *words, to_check)
     assert row is not None  # an insert returns its row

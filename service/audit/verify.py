@@ -123,7 +123,8 @@ class Verification:
             return
         rows = await self._database.fetch(QUERIES.sample_orders, left, run.account, run.since)
         if run.kind == "nightly":
-            rows = [*await self._database.fetch(QUERIES.open_drifts, PSEUDO_FIELDS, (left + 1) // 2), *rows]
+            known = await self._database.fetch(QUERIES.open_drifts, PSEUDO_FIELDS, (left + 1) // 2, run.account)
+            rows = [*known, *rows]
         ids = list(dict.fromkeys(row["order_id"] for row in rows))[:left]
         for first in range(0, len(ids), self._page):
             yield ids[first : first + self._page]

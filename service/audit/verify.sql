@@ -185,21 +185,35 @@ from cleared
 where s.order_id = cleared.order_id;
 
 -- name: read_last_nightly
--- When the last nightly comparison that came to its end began; before the first, when this database came into being.
-select now() as now, greatest(
-    (select max(started_at) from cuadre.verifications where kind = 'nightly' and finished_at is not null),
+-- When the last nightly comparison of each of these accounts that came to its end began; before the first, when this
+-- database came into being. A run of no account compared all of them.
+select a.account, now() as now, greatest(
+    (
+        select max(started_at) from cuadre.verifications as v
+        where v.kind = 'nightly' and v.finished_at is not null and (v.account is null or v.account = a.account)
+    ),
     (select min(applied_at) from cuadre.schema_migrations)
-) as last_at;
+) as last_at
+from unnest($1::text[]) with ordinality as a(account, position)
+order by a.position;
+
+-- name: count_by_account
+-- How many orders of these accounts are stored.
+select account, count(*) as orders
+from cuadre.orders
+where account = any($1::text[])
+group by account;
 
 -- name: open_drifts
--- Orders that a run of the last 30 days found to differ, and that no run found equal or repaired since. `$1` are the
--- fields that are no difference.
+-- Orders (of account `$3`, or of all) that a run of the last 30 days found to differ, and that no run found equal or
+-- repaired since. `$1` are the fields that are no difference.
 select distinct d.order_id
 from cuadre.verifications as v
 join cuadre.drifts as d on d.verification_id = v.verification_id
 where v.moved_at > now() - interval '30 days'
   and d.field <> all($1::text[])
   and d.repaired_at is null
+  and ($3::text is null or d.account = $3)
   and not exists (
       select from cuadre.drifts as later
       where later.order_id = d.order_id
@@ -209,20 +223,44 @@ order by d.order_id
 limit $2;
 
 -- name: read_finished
--- When a comparison of all accounts last finished, nightly or full, that at least half of its orders were answered in;
--- before the first, when the first nightly one began, so that one that never ends is seen. And how many orders the last
--- one that finished was not answered for.
-with finished as (
-    select verification_id, finished_at, checked, unanswered
+-- When each of these accounts (null: each that had a nightly run) was last compared, by its own nightly run or by one of
+-- all accounts, with at least half of the orders answered in; before its first nightly run ends, when that began, so
+-- that one that never ends is seen. Told is the account for which that is longest ago. And how many orders were not
+-- answered for: of the last run of all accounts, or of each account's last nightly one, whichever ended later.
+with runs as (
+    select kind, account, started_at, finished_at, checked, unanswered
     from cuadre.verifications
-    where kind in ('full', 'nightly') and account is null and finished_at is not null
+    where kind = 'nightly' and ($1::text[] is null or account is null or account = any($1::text[]))
+       or kind = 'full' and account is null
+),
+by_account as (
+    select
+        account,
+        coalesce(max(finished_at) filter (where 2 * unanswered <= checked), min(started_at)) as compared_at,
+        (array_agg(unanswered order by finished_at desc) filter (where finished_at is not null))[1] as unanswered,
+        max(finished_at) as finished_at
+    from runs
+    where account is not null
+    group by account
+),
+of_all as (
+    select
+        coalesce(
+            max(finished_at) filter (where 2 * unanswered <= checked), min(started_at) filter (where kind = 'nightly')
+        ) as compared_at,
+        (array_agg(unanswered order by finished_at desc) filter (where finished_at is not null))[1] as unanswered,
+        max(finished_at) as finished_at
+    from runs
+    where account is null
 )
 select
-    extract(epoch from coalesce(
-        (select max(finished_at) from finished where 2 * unanswered <= checked),
-        (select min(started_at) from cuadre.verifications where kind = 'nightly')
-    ))::double precision as finished,
-    (select unanswered from finished order by finished_at desc limit 1) as unanswered;
+    extract(epoch from greatest((select compared_at from of_all), (select min(compared_at) from by_account)))
+        ::double precision as finished,
+    case
+        when (select max(finished_at) from by_account) > coalesce((select finished_at from of_all), '-infinity')
+            then (select sum(unanswered) from by_account)
+        else (select unanswered from of_all)
+    end as unanswered;
 
 -- name: read_unverified_share
 -- By account: the share of the last hour's order notifications whose signature did not match, of those whose signature

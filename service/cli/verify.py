@@ -82,7 +82,7 @@ def command(
 
 async def _verify(settings: Settings, accounts: AccountBook, wish: Wish, restart: bool, form: Format) -> int:
     async with open_database(settings) as database, MercadoPagoClient(settings.mercadopago_url) as client:
-        report = await _carry_out(database, FreshReader(client, accounts, share=SHARE), wish, restart)
+        report = await _carry_out(database, FreshReader(client, accounts, share=SHARE), wish, restart, form)
     if form == "json":
         print_json(_document(report))
     else:
@@ -99,7 +99,7 @@ async def _verify(settings: Settings, accounts: AccountBook, wish: Wish, restart
     return 0
 
 
-async def _carry_out(database: Database, reader: FreshReader, wish: Wish, restart: bool) -> _Report:
+async def _carry_out(database: Database, reader: FreshReader, wish: Wish, restart: bool, form: Format) -> _Report:
     begun = await begin(database, wish, restart=restart)
     resumed = begun.checked > 0
     if resumed:
@@ -114,8 +114,10 @@ async def _carry_out(database: Database, reader: FreshReader, wish: Wish, restar
             ended = await verification.carry_out(begun)
         except ProviderAway as error:
             found, _ = await read_found(database, begun.verification_id, at_most_rows=MAX_ROWS)
-            differing = sum(one.kind not in SILENT for one in found)
-            so_far = f"; {differing} orders differ so far: GET /api/v1/verifications/{begun.verification_id}"
+            differing = [one for one in found if one.kind not in SILENT]
+            if differing and form == "table":
+                _print_drifts(differing, repaired=wish.repair)
+            so_far = f"; {len(differing)} orders differ so far: GET /api/v1/verifications/{begun.verification_id}"
             raise CommandError(f"{error}{so_far if differing else ''}") from None
         except TakenOver:
             raise CommandError(

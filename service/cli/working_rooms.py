@@ -117,7 +117,7 @@ class WorkingRooms:
         async def refresh_audit_gauges(reading: Database) -> None:
             if settings.sweep == "on":
                 await completeness.refresh_gauges(reading, [account.name for account in accounts()])
-            await nightly.refresh_gauges(reading)
+            await nightly.refresh_gauges(reading, [account.name for account in accounts()])
 
         return Housekeeping(
             database,

@@ -177,7 +177,8 @@ completeness_blind_types = Gauge(
 )
 verify_finished_timestamp_seconds = Gauge(
     "cuadre_verify_finished_timestamp_seconds",
-    "When the last full or nightly comparison finished (before the first: when it began), as Unix time.",
+    "When the last full or nightly comparison finished (before the first: when it began), as Unix time; of the account "
+    "for which that is longest ago.",
     registry=None,
 )
 verify_drifted_orders = Gauge(
@@ -187,7 +188,7 @@ verify_drifted_orders = Gauge(
 )
 verify_unanswered_orders = Gauge(
     "cuadre_verify_unanswered_orders",
-    "Orders that the last full or nightly comparison was not answered for.",
+    "Orders that the last full comparison, or each account's last nightly one, was not answered for.",
     registry=None,
 )
 looks_next_day = Gauge("cuadre_looks_next_day", "Looks at stored orders that fall due within a day.", registry=None)

@@ -70,19 +70,18 @@ async def test_once_a_day_by_one_process(database: Database, books: Books) -> No
     await store(database, bodies)
     async with MercadoPagoClient(books.url) as client:
         first, second = loop(database, client, "one"), loop(database, client, "two")
-        assert await first.round() is None  # this database is of today
+        assert await first.round() == []  # this database is of today
         await long_ago(database)
-        assert await second.round() is None  # the other one leads
-        run = await first.round()
-        assert run is not None
-        assert (run.kind, run.checked, run.equal, run.repair) == ("nightly", 5, 5, False)
-        assert await first.round() is None
+        assert await second.round() == []  # the other one leads
+        [run] = await first.round()
+        assert (run.kind, run.account, run.checked, run.equal, run.repair) == ("nightly", "default", 5, 5, False)
+        assert await first.round() == []
         await first.resign()
-        assert await second.round() is None
+        assert await second.round() == []
         await database.execute("update cuadre.verifications set started_at = started_at - interval '2 days'")
-        assert await second.round() is not None
+        assert len(await second.round()) == 1
         await database.execute("update cuadre.verifications set started_at = started_at - interval '2 days'")
-        assert await loop(database, client, "two", sample=0).round() is None
+        assert await loop(database, client, "two", sample=0).round() == []
 
 
 async def test_one_that_was_broken_off_is_gone_on_with(database: Database, books: Books) -> None:
@@ -90,10 +89,9 @@ async def test_one_that_was_broken_off_is_gone_on_with(database: Database, books
     books.put(*bodies)
     await store(database, bodies)
     await long_ago(database)
-    begun = (await begin(database, Wish("nightly", sample=5))).verification_id
+    begun = (await begin(database, Wish("nightly", "default", sample=5))).verification_id
     async with MercadoPagoClient(books.url) as client:
-        run = await loop(database, client, "one").round()
-    assert run is not None
+        [run] = await loop(database, client, "one").round()
     assert run.verification_id == begun
 
 
@@ -106,8 +104,7 @@ async def test_it_repairs_nothing_and_the_gauges_show_what_it_found(database: Da
     await tamper(database, [1, 2])
     await long_ago(database)
     async with MercadoPagoClient(books.url) as client:
-        run = await loop(database, client, "one").round()
-    assert run is not None
+        [run] = await loop(database, client, "one").round()
     assert run.finished_at is not None
     assert (run.drifted, run.repaired) == (2, 0)
     await refresh_gauges(database)

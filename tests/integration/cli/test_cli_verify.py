@@ -142,6 +142,30 @@ async def test_a_refused_token_is_said_once(cuadre: Cuadre, provider: Provider) 
     assert result.err.count("refused") == 1
 
 
+async def test_one_refused_account_is_named_and_the_others_are_compared_to_the_end(
+    cuadre: Cuadre, provider: Provider, database: Database, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    accounts = tmp_path / "accounts.json"
+    accounts.write_text(json.dumps([{"name": name, "access_token": TOKEN} for name in ("default", "south")]))
+    environment.setenv("CUADRE_ACCOUNTS_FILE", str(accounts))
+    # The refused one's order comes first.
+    for table in ("orders", "sync"):
+        await database.execute(f"update cuadre.{table} set account = 'south' where order_id = $1", ORDER)
+    await database.execute("update cuadre.orders set total_amount = 1 where order_id = $1", OTHER)
+    provider.statuses = {ORDER: 401}
+    for _ in range(2):
+        result = await cuadre("verify")
+        assert result.code == 1
+        assert result.err.splitlines()[-1].startswith("cuadre: not finished: the access_token of account south was ref")
+        assert result.err.count("refused") == 1
+        assert [line.split()[:3] for line in result.out.splitlines()[1:]] == [[OTHER, "total_amount", "1"]]
+    assert await database.fetchval("select count(*) from cuadre.verifications where finished_at is null") == 1
+    provider.statuses = {}
+    result = await cuadre("verify")
+    assert result.code == 3
+    assert "comparison 1: 2 orders, 1 equal, 1 differ" in result.out
+
+
 async def test_since_and_sample(cuadre: Cuadre, provider: Provider) -> None:
     later = await cuadre("verify", "--since", "2099-01-01T00:00:00Z", "--format", "json")
     assert (later.code, later.json()["to_check"], later.json()["kind"]) == (0, 0, "since")
