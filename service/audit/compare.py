@@ -57,6 +57,14 @@ class Drift:
 NOT_SHOWN: Final = Drift("order", "stored", "not shown by the provider")
 """Of an order that the provider should show and does not. Nothing can be written anew from that."""
 
+
+def row_lost(read: ReadOrder | None) -> Drift:
+    """Of an order that was stored and whose row is gone; `read` is what the provider shows, None where nothing."""
+    if read is None:
+        return Drift("order", None, NOT_SHOWN.provider)
+    return Drift("order", None, _part_text({"status": read.snapshot.status, "amount": read.snapshot.total_amount}))
+
+
 LOOK_FIELD: Final = "sync.due_at"
 """Of an order that nobody would ever look at again."""
 

@@ -7,7 +7,8 @@ as ever.
 
 An answer that is older than the stored payload is never written: a replica of the provider's may lag, and what is
 stored would go back in time (invariant I3). That holds for whatever look comes next, too, should this process end
-between the two commits: the time that is left in the row keeps older answers out.
+between the two commits: the time that is left in the row keeps older answers out. An order whose row is gone is put
+back first, as its last version was (`lost`).
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from typing import Final
 
 from service.audit.compare import StoredState, is_older
 from service.audit.fresh import FreshReader
+from service.audit.lost import LostOrder, put_back
 from service.audit.runs import QUERIES
 from service.audit.stored import read_states
 from service.database.pool import ITEM_FAULT, Database
@@ -59,7 +61,11 @@ async def write_anew(
             if state is not None and is_older(state, look.read):
                 await release(database, [claim])
                 return OLDER_STATE
-            if state is not None:
+            if state is None:
+                if not await put_back(database, LostOrder(order_id, account_name), look.read):
+                    await release(database, [claim])
+                    return OLDER_STATE
+            else:
                 guards = (claim.claimed_at, state.claimed_at)
                 await database.execute(QUERIES.clear_for_repair, order_id, *guards, _time_for(state, look.read))
         return await _apply(database, look, account_policies(lambda _name: account))

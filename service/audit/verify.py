@@ -23,8 +23,10 @@ from service.audit.compare import (
     contradictions,
     is_older,
     look_lost,
+    row_lost,
 )
 from service.audit.fresh import FreshReader, NoAnswer, NotAsked, ProviderAway, Refused, map_bounded
+from service.audit.lost import LostOrder, read_lost
 from service.audit.repair import OLDER_STATE, write_anew
 from service.audit.runs import PSEUDO_FIELDS, QUERIES, Outcome, Run, Verdict, commit_page, finish, keep
 from service.audit.stored import read_states
@@ -35,6 +37,8 @@ from service.sync.claims import mark_order_due
 from service.sync.positions import number_events
 
 PAGE: Final = 100
+# How far a page looks for orders whose row is gone, in lines of what says that they were stored: in bounded time.
+STRETCH: Final = 20_000
 # GET is documented for orders younger than three months (fact sheet of the Orders API, §1).
 DOCUMENTED_AGE: Final = timedelta(days=90)
 # An order that moves again and again while it is compared is believed to differ after so many looks.
@@ -86,8 +90,9 @@ class Verification:
         pages = self._drawn(run) if run.by_chance else self._in_order(run)
         refused: dict[str, str] = {}
         async for ids in pages:
-            states = (await read_states(self._database, ids)).values()
-            verdicts = await map_bounded(partial(self._verdict, run), states, self._at_once)
+            states = await read_states(self._database, ids)
+            lost = await read_lost(self._database, [one for one in ids if one not in states])
+            verdicts = await map_bounded(partial(self._verdict, run), [*states.values(), *lost], self._at_once)
             refused |= {one.account: str(one.reason) for one in verdicts if one.outcome == "refused"}
             if refused:
                 await keep(self._database, run, [one for one in verdicts if one.drifts])
@@ -106,12 +111,17 @@ class Verification:
 
     async def _in_order(self, run: Run) -> AsyncIterator[list[str]]:
         cursor = run.cursor
-        while rows := await self._database.fetch(
-            QUERIES.next_orders, cursor, run.account, run.since, run.started_at, self._page
-        ):
-            ids = [row["order_id"] for row in rows]
-            cursor = ids[-1]
-            yield ids
+        while True:
+            rows = await self._database.fetch(
+                QUERIES.next_orders, cursor, run.account, run.since, run.started_at, self._page, STRETCH
+            )
+            if not rows[0]["more"]:
+                return
+            ids = [row["order_id"] for row in rows if row["order_id"] is not None]
+            # A stretch may hold fewer than a page, or nothing at all of what is compared.
+            cursor = ids[-1] if len(ids) == self._page else rows[0]["upto"]
+            if ids:
+                yield ids
 
     async def _drawn(self, run: Run) -> AsyncIterator[list[str]]:
         """What is left of a sample is drawn anew: an order may then be compared twice in a run, never in one call.
@@ -129,10 +139,10 @@ class Verification:
         for first in range(0, len(ids), self._page):
             yield ids[first : first + self._page]
 
-    async def _verdict(self, run: Run, state: StoredState) -> Verdict:
-        order_id, account = state.order_id, state.account
+    async def _verdict(self, run: Run, order: StoredState | LostOrder) -> Verdict:
+        order_id, account = order.order_id, order.account
         try:
-            difference = await self._asked_twice(state)
+            difference = await self._asked_twice(order)
             if difference is None:
                 return Verdict(order_id, account, "equal")
             found = Verdict(order_id, account, difference.kind, difference.drifts)
@@ -142,27 +152,37 @@ class Verification:
             await keep(self._database, run, [found])
             return await self._repaired(found)
         except NotAsked as error:
-            return _not_asked(state, error)
+            return _not_asked(order, error)
         except NoAnswer as error:
-            return await self._unanswered(state, error)
+            return await self._unanswered(order, error)
 
-    async def _unanswered(self, state: StoredState, error: NoAnswer) -> Verdict:
+    async def _unanswered(self, state: StoredState | LostOrder, error: NoAnswer) -> Verdict:
         """What it means that the order itself was not answered."""
         if error.status != 404:
             return Verdict(state.order_id, state.account, "unanswered", reason=str(error))
+        if isinstance(state, LostOrder):
+            reason = "its row is gone and it is not shown, so it cannot be written anew; a backup may have it"
+            return Verdict(state.order_id, state.account, "drift", (row_lost(None),), reason)
         if _is_beyond_documented_age(state):
             return await self._by_payments(state, error)
         reason = "it is not shown, so it cannot be written anew"
         return Verdict(state.order_id, state.account, "drift", (NOT_SHOWN,), reason)
 
-    async def _asked_twice(self, state: StoredState) -> Difference | None:
+    async def _asked_twice(self, order: StoredState | LostOrder) -> Difference | None:
         """As `_difference`; an order that should be shown and is not is asked for again: a replica may lag."""
+        ask = partial(self._lost, order) if isinstance(order, LostOrder) else partial(self._difference, order)
         try:
-            return await self._difference(state)
+            return await ask()
         except NoAnswer as error:
-            if error.status != 404 or _is_beyond_documented_age(state):
+            if error.status != 404 or (isinstance(order, StoredState) and _is_beyond_documented_age(order)):
                 raise
-        return await self._difference(state)
+        return await ask()
+
+    async def _lost(self, order: LostOrder) -> Difference | None:
+        """That the order is gone; where a look has brought it back meanwhile, as of any other."""
+        read = await self._reader.order(order.account, order.order_id)
+        state = (await read_states(self._database, [order.order_id])).get(order.order_id)
+        return Difference("drift", (row_lost(read),)) if state is None else await self._difference(state)
 
     async def _difference(self, state: StoredState) -> Difference | None:
         """The difference that stands while nothing moves; None where there is none.
@@ -280,7 +300,7 @@ def _judged(state: StoredState, read: ReadOrder, difference: Difference) -> Diff
     return Difference("drift", own)
 
 
-def _not_asked(state: StoredState, error: NotAsked) -> Verdict:
+def _not_asked(state: StoredState | LostOrder, error: NotAsked) -> Verdict:
     outcome: Outcome = "refused" if isinstance(error, Refused) else "not_asked"
     return Verdict(state.order_id, state.account, outcome, reason=str(error))
 

@@ -12,11 +12,18 @@ order by verification_id desc
 limit 1;
 
 -- name: count_orders
--- How many stored orders a run has before it.
-select count(*)
-from cuadre.orders
-where ($1::text is null or account = $1)
-  and ($2::timestamptz is null or updated_at >= $2 or fetched_at >= $2 or changed_at >= $2);
+-- How many stored orders a run has before it, and of those whose row is gone as many as have a line in `sync` still.
+select (
+    select count(*)
+    from cuadre.orders
+    where ($1::text is null or account = $1)
+      and ($2::timestamptz is null or updated_at >= $2 or fetched_at >= $2 or changed_at >= $2)
+) + (
+    select count(*)
+    from cuadre.sync as s
+    where s.trust = 2 and ($1::text is null or s.account = $1) and ($2::timestamptz is null or s.claimed_at >= $2)
+      and not exists (select from cuadre.orders as o where o.order_id = s.order_id)
+);
 
 -- name: begin_verification
 -- A new run.
@@ -28,27 +35,92 @@ returning
 
 -- name: next_orders
 -- The next orders of a run, in the order of their ids. Orders first seen after its start are left to the next run, or
--- it would never end beside a busy till; a first sight in the future is nobody's, and is no way to hide.
-select order_id
-from cuadre.orders
-where order_id > $1
-  and ($2::text is null or account = $2)
-  and ($3::timestamptz is null or updated_at >= $3 or fetched_at >= $3 or changed_at >= $3)
-  and (first_seen_at <= $4 or first_seen_at > clock_timestamp())
-order by order_id
+-- it would never end beside a busy till; a first sight in the future is nobody's, and is no way to hide. Among them
+-- those that were stored, as `sync` or the versions say, and whose row is gone. `upto`: how far all of them were looked
+-- for, `$6` lines ahead at most; one row without an order where there is none; `more`: whether that is any way at all.
+with stretch as materialized (
+    select coalesce(
+        least(
+            (select order_id from cuadre.sync where order_id > $1 order by order_id offset $6 limit 1),
+            (select order_id from cuadre.order_versions where order_id > $1 order by order_id offset $6 limit 1)
+        ),
+        greatest(
+            (select max(order_id) from cuadre.orders), (select max(order_id) from cuadre.sync),
+            (select max(order_id) from cuadre.order_versions)
+        )
+    ) as upto
+),
+stored as materialized (
+    select order_id
+    from cuadre.orders
+    where order_id > $1
+      and order_id <= (select upto from stretch)
+      and ($2::text is null or account = $2)
+      and ($3::timestamptz is null or updated_at >= $3 or fetched_at >= $3 or changed_at >= $3)
+      and (first_seen_at <= $4 or first_seen_at > clock_timestamp())
+    order by order_id
+    limit $5
+),
+reach as materialized (
+    select case when count(*) = $5 then max(order_id) else (select upto from stretch) end as upto from stored
+),
+gone as materialized (
+    select order_id
+    from (
+        select order_id from cuadre.sync
+        where trust = 2 and order_id > $1 and order_id <= (select upto from reach)
+        union
+        select order_id from cuadre.order_versions where order_id > $1 and order_id <= (select upto from reach)
+    ) as known
+    where not exists (select from cuadre.orders as o where o.order_id = known.order_id)
+),
+found as (
+    select order_id from stored
+    union all
+    select g.order_id
+    from gone as g
+    left join cuadre.sync as s on s.order_id = g.order_id and s.trust = 2
+    left join lateral (
+        select account, updated_at, observed_at
+        from cuadre.order_versions as v
+        where v.order_id = g.order_id
+        order by version desc, observed_at desc
+        limit 1
+    ) as last on true
+    where ($2::text is null or coalesce(s.account, last.account) = $2)
+      and ($3::timestamptz is null or s.claimed_at >= $3 or last.updated_at >= $3 or last.observed_at >= $3)
+)
+select found.order_id, reach.upto, coalesce(reach.upto > $1, false) as more
+from reach
+left join found on true
+order by found.order_id
 limit $5;
 
 -- name: sample_orders
--- Some orders by chance. Of a large table a share of its pages is read, several times what is wanted.
+-- Some orders by chance, among them some that `sync` says were stored and whose row is gone, where there are any. Of a
+-- large table a share of its pages is read, several times what is wanted.
 select order_id
-from cuadre.orders tablesample system ((
-    select case when $2::text is null and $3::timestamptz is null
-        then least(100, 100 * (20 * $1::bigint + 2000) / greatest(c.reltuples, 1)) else 100 end
-    from pg_class as c
-    where c.oid = 'cuadre.orders'::regclass
-))
-where ($2::text is null or account = $2)
-  and ($3::timestamptz is null or updated_at >= $3 or fetched_at >= $3 or changed_at >= $3)
+from (
+    select order_id
+    from cuadre.orders tablesample system ((
+        select case when $2::text is null and $3::timestamptz is null
+            then least(100, 100 * (20 * $1::bigint + 2000) / greatest(c.reltuples, 1)) else 100 end
+        from pg_class as c
+        where c.oid = 'cuadre.orders'::regclass
+    ))
+    where ($2::text is null or account = $2)
+      and ($3::timestamptz is null or updated_at >= $3 or fetched_at >= $3 or changed_at >= $3)
+    union all
+    select s.order_id
+    from cuadre.sync as s tablesample system ((
+        select case when $2::text is null and $3::timestamptz is null
+            then least(100, 100 * (20 * $1::bigint + 2000) / greatest(c.reltuples, 1)) else 100 end
+        from pg_class as c
+        where c.oid = 'cuadre.sync'::regclass
+    ))
+    where s.trust = 2 and ($2::text is null or s.account = $2) and ($3::timestamptz is null or s.claimed_at >= $3)
+      and not exists (select from cuadre.orders as o where o.order_id = s.order_id)
+) as drawn
 order by random()
 limit $1::bigint;
 
@@ -64,6 +136,64 @@ from cuadre.orders as o
 left join cuadre.sync as s on s.order_id = o.order_id
 where o.order_id = any($1::text[])
 order by o.order_id;
+
+-- name: read_lost_orders
+-- Those of these orders that were stored, as `sync` or the versions say, and whose row is gone; and whose they were.
+select w.order_id, coalesce(s.account, last.account) as account
+from unnest($1::text[]) as w(order_id)
+left join cuadre.sync as s on s.order_id = w.order_id and s.trust = 2
+left join lateral (
+    select account
+    from cuadre.order_versions as v
+    where v.order_id = w.order_id
+    order by version desc, observed_at desc
+    limit 1
+) as last on true
+where coalesce(s.account, last.account) is not null
+  and not exists (select from cuadre.orders as o where o.order_id = w.order_id)
+order by w.order_id;
+
+-- name: read_versions
+-- All that was ever stored of an order, first to last.
+select version, updated_at, claimed_at, observed_at, payload::text as payload
+from cuadre.order_versions
+where order_id = $1
+order by version, observed_at;
+
+-- name: put_back_order
+-- A row for an order whose row is gone, as its last version left it and with the number that was last given, so that
+-- the next version is the next number; empty where no version is left. `$3` is its time, `$7` whether it names a payer.
+-- Should this process end here, the order is due at once, and any look writes it anew.
+with back as (
+    insert into cuadre.orders (
+        order_id, account, type, status, status_detail, total_amount, currency, paid_amount, refunded_amount,
+        updated_at, payload, payload_hash, history, version, claimed_at, fetched_at, first_seen_at, changed_at,
+        payer_erased_at
+    )
+    select
+        $1, $2, v.type, v.status, v.status_detail, v.total_amount, v.currency, coalesce(v.paid_amount, 0),
+        coalesce(v.refunded_amount, 0), $3::timestamptz, coalesce(v.payload, '{}'), ''::bytea, $5::text::jsonb,
+        coalesce(greatest(
+            v.version,
+            (select max(version) from cuadre.events where order_id = $1 and type = 'order.changed'),
+            (select max(version) from cuadre.fetches where order_id = $1)
+        ), 0),
+        $4::timestamptz, coalesce(v.observed_at, now()), coalesce($6::timestamptz, now()),
+        coalesce(v.observed_at, now()), case when not $7::boolean then now() end
+    from (select) as one
+    left join lateral (
+        select *
+        from cuadre.order_versions
+        where order_id = $1
+        order by version desc, observed_at desc
+        limit 1
+    ) as v on true
+    on conflict (order_id) do nothing
+    returning order_id
+)
+update cuadre.sync as s set due_at = least(s.due_at, now()), cause = 'repair', notification_id = null, trust = 2
+from back
+where s.order_id = back.order_id;
 
 -- name: read_payments
 -- The payments of these orders.
@@ -198,10 +328,16 @@ from unnest($1::text[]) with ordinality as a(account, position)
 order by a.position;
 
 -- name: count_by_account
--- How many orders of these accounts are stored.
+-- How many orders of these accounts are stored, or were, as `sync` says, and are gone.
 select account, count(*) as orders
-from cuadre.orders
-where account = any($1::text[])
+from (
+    select account from cuadre.orders where account = any($1::text[])
+    union all
+    select s.account
+    from cuadre.sync as s
+    where s.trust = 2 and s.account = any($1::text[])
+      and not exists (select from cuadre.orders as o where o.order_id = s.order_id)
+) as known
 group by account;
 
 -- name: open_drifts

@@ -207,7 +207,7 @@ async def test_killed_in_the_middle_the_same_call_goes_on(
     accounts = tmp_path / "accounts.json"
     accounts.write_text(json.dumps([{"name": "default", "access_token": TOKEN, "rate_per_second": 100}]))
     environment.setenv("CUADRE_ACCOUNTS_FILE", str(accounts))
-    await database.execute("delete from cuadre.orders")
+    await database.execute("truncate cuadre.orders, cuadre.order_versions, cuadre.sync")
     async with provider_books() as books:
         environment.setenv("CUADRE_MERCADOPAGO_URL", books.url)
         bodies = [rich_order(number) for number in range(150)]
