@@ -153,6 +153,8 @@ class _Standing:
     stored: StoredOrder | None
     commands: tuple[AskedCommand, ...]
     payer_erased: bool = False
+    # Of an order that is not stored, and was: its row is lost.
+    last_version: int = 0
 
 
 async def _read_standing(
@@ -166,7 +168,9 @@ async def _read_standing(
     ids = list(named)
     now = await lock(connection, ids, references)
     standing = {
-        row["order_id"]: _Standing(stored_order(row), asked_commands(row), row["payer_erased"] is True)
+        row["order_id"]: _Standing(
+            stored_order(row), asked_commands(row), row["payer_erased"] is True, row["last_version"] or 0
+        )
         for row in await connection.fetch(QUERIES.read_stored_orders, ids, [])
     }
     # A stored order keeps its account, which need not be the one that the claim was made for.
@@ -200,6 +204,7 @@ def _decide(look: Look, standing: _Standing, now: datetime, policies: AccountPol
         commands=standing.commands,
         refunds_only_here_since=policies["refunds_only_here_since"],
         laid_over=look.laid_over,
+        last_version=standing.last_version,
     )
 
 

@@ -92,11 +92,12 @@ def decide(
     commands: Sequence[AskedCommand] = (),
     refunds_only_here_since: RefundPolicy = no_policy,
     laid_over: bytes | None = None,
+    last_version: int = 0,
 ) -> Applied:
     """Whether this answer replaces what is stored (invariant I3), and what the rules say of it (I5).
 
     `commands` are all that was asked here of the order. `laid_over`: the answer is the stored document of this
-    hash with the order's payments laid over it.
+    hash with the order's payments laid over it. `last_version`: of an order that is not stored, the last number given.
     """
     snapshot = read.snapshot
     stamp = Stamp(snapshot.updated_at, claimed_at)
@@ -113,7 +114,7 @@ def decide(
         snapshot=snapshot,
         stamp=stamp,
         history=history,
-        version=(stored.version if stored else 0) + (1 if changed else 0),
+        version=(stored.version if stored else last_version) + (1 if changed else 0),
         stored=stored,
         **_judgement(snapshot, history, now, commands, refunds_only_here_since(owner)),
     )

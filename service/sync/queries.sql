@@ -210,13 +210,17 @@ select clock_timestamp() as now from (select count(*) as locks from locked) as g
 
 -- name: read_stored_orders
 -- What is stored of these orders (a row each, empty where nothing is): the fence, the history, first sights of refunds,
--- open discrepancies, and what was asked here of them, stored or not. Payloads only of the orders in `$2`.
+-- open discrepancies, and what was asked here of them, stored or not. Payloads only of the orders in `$2`. Of an order
+-- that is not stored, the number of its last version: its row may have been lost, and no number is given twice.
 select
     wanted.order_id, o.account, o.type, o.external_reference, o.status, o.status_detail, o.currency, o.paid_amount,
     o.refunded_amount, o.is_sale, o.updated_at, o.payload_hash, o.history, o.version, o.claimed_at, o.first_seen_at,
     o.changed_at, o.rules_due_at,
     case when o.order_id = any($2::text[]) then o.payload end as payload,
     o.payer_erased_at is not null as payer_erased,
+    case when o.order_id is null then (
+        select max(v.version) from cuadre.order_versions as v where v.order_id = wanted.order_id
+    ) end as last_version,
     -- Old orders alone are read by their payments: the payloads of the others are left where they are.
     case
         when coalesce(o.created_at, o.first_seen_at) < now() - interval '80 days' then o.payload -> 'order_document_date'
