@@ -241,7 +241,7 @@ class BackfillRun:
                 QUERIES.count_left_out, result.account, begin, min(end, certificate.complete_until),
                 sorted(self._shown_ids),
             )  # fmt: skip
-            silent = NEVER_LISTED.union(certificate.blind_types)
+            silent = NEVER_LISTED.union(certificate.blind_types, certificate.types_since)
             doubtful = [row for row in left_out if row["type"] in result.shown_types - silent]
             if doubtful:
                 some = ", ".join(
@@ -254,3 +254,4 @@ class BackfillRun:
                 QUERIES.extend_certificate, result.account, begin, end, types
             )
             await connection.execute(QUERIES.renew_blind_types, result.account, begin, end, types)
+            await connection.execute(QUERIES.widen_types, result.account, begin, end, types)

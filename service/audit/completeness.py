@@ -8,8 +8,8 @@ The list is the provider's index, which is late at times. Stored orders are a me
 are stored that the list does not show, it is asked again later. What it still leaves out after `PATIENCE` blocks the
 certificate where the list shows others of that type: it may leave out orders that nobody told of, too. A type of which
 it never showed any is named as blind: the certificate says nothing about that type, until an hour shows all that is
-stored of it. From then on the certificate speaks of that type, so it begins with that hour; a backfill over the hours
-before takes it back to where it began.
+stored of it. From that hour on it speaks of that type, too (`types_since`), and after a backfill over the hours before,
+from its begin on.
 
 An hour is read once, so a list that is later than that shows orders of hours that are certified already. Once a day the
 last three days are listed again, slowly: where that shows an order of a certified hour that is not stored, the
@@ -19,6 +19,7 @@ What blocks it for good (an order that nobody can read, one that the list leaves
 and excuse, with a note; the certificate goes without that order from then on, and says how many it goes without.
 """
 
+import json
 import random
 import re
 from collections import Counter
@@ -62,7 +63,8 @@ Ask = Callable[[Window], Awaitable[OrdersPage]]
 class Certificate:
     """One account's: `[complete_since, complete_until)` in hours of creation, and what holds it up.
 
-    `excused_orders` counts the account's orders that it goes without.
+    Of a type in `types_since` it speaks from that hour on. `excused_orders` counts the account's orders that it goes
+    without.
     """
 
     account: str
@@ -72,7 +74,12 @@ class Certificate:
     blocked_by: tuple[str, ...]
     last_error: str | None
     blind_types: tuple[str, ...]
+    types_since: Mapping[str, datetime]
     excused_orders: int
+
+    def unspoken_of(self, hour: datetime) -> frozenset[str]:
+        """The types that it says nothing about in the hour that begins then."""
+        return frozenset(self.blind_types).union(kind for kind, since in self.types_since.items() if hour < since)
 
     @property
     def is_blocked(self) -> bool:
@@ -189,12 +196,19 @@ async def compare(connection: Querying, listed: Iterable[ListedOrder], *, mark_f
     return found
 
 
-async def take_back(connection: Querying, account: str, missing: Mapping[str, datetime]) -> None:
-    """`missing`: orders that the list shows and that are not stored, and their times of creation. A certificate that
-    speaks of such an hour goes back to it, excused orders aside, and says so in the log.
+async def take_back(connection: Querying, account: str, missing: Iterable[ListedOrder], earliest: datetime) -> None:
+    """`missing`: orders that the list shows and that are not stored; one without a time of creation counts as of
+    `earliest`. A certificate that speaks of such an hour and type goes back to it, excused orders aside, and says so in
+    the log.
     """
-    hours = [to_the_hour(created) for created in missing.values()]
-    rows = await connection.fetch(QUERIES.take_certificate_back, account, list(missing), hours, NAMED)
+    certificate = await read_certificate(connection, account) if (missing := list(missing)) else None
+    if certificate is None:
+        return
+    hours = {one.order_id: to_the_hour(one.created_at or earliest) for one in missing}
+    spoken_of = [one.order_id for one in missing if one.type not in certificate.unspoken_of(hours[one.order_id])]
+    rows = await connection.fetch(
+        QUERIES.take_certificate_back, account, spoken_of, [hours[order_id] for order_id in spoken_of], NAMED
+    )
     for row in rows:
         log.warning(
             "completeness_taken_back",
@@ -265,12 +279,13 @@ async def settle_hour(
         missing = [order_id for order_id, what in found.items() if what != "known" and order_id not in excused]
         stored = [(row["order_id"], row["type"]) for row in rows if row["order_id"] not in excused]
         unlisted = {kind for order_id, kind in stored if kind is not None and order_id not in seen.listed}
-        if doubtful := sorted(unlisted - NEVER_LISTED.union(certificate.blind_types, shown)):
+        unspoken_of = certificate.unspoken_of(seen.begin)
+        if doubtful := sorted(unlisted - NEVER_LISTED.union(unspoken_of, shown)):
             # What was listed before this process began counts, too.
             since = max(certificate.complete_since, seen.begin - EVIDENCE)
             rows = await connection.fetch(QUERIES.read_types_certified, account, doubtful, since, seen.begin)
             shown = {*shown, *(row["type"] for row in rows)}
-        verdict = judge_hour(seen, missing, stored, certificate.blind_types, now, shown)
+        verdict = judge_hour(seen, missing, stored, unspoken_of, now, shown)
         moved = await connection.fetchval(
             QUERIES.settle_hour, account, seen.begin, end, verdict.is_complete, verdict.blocked_by, verdict.reason,
             verdict.newly_blind, verdict.shown_again,
@@ -288,13 +303,13 @@ def _tell(certificate: Certificate, verdict: Verdict) -> None:
             types=verdict.newly_blind,
             advice="orders of these types that no notification announces are not found, and not certified",
         )
-    if verdict.shown_again:
+    if shown_again := sorted(set(verdict.shown_again).intersection(certificate.blind_types)):
         log.warning(
             "list_shows_type_again",
             account=certificate.account,
-            types=verdict.shown_again,
+            types=shown_again,
             hour=certificate.complete_until.isoformat(),
-            advice="the certificate speaks of these types from this hour on, and begins with it; for the hours before: "
+            advice="the certificate speaks of these types from this hour on; for the hours before: "
             f"cuadre backfill --from {certificate.complete_since:%Y-%m-%dT%H:%M:%SZ} "
             f"--to {certificate.complete_until:%Y-%m-%dT%H:%M:%SZ} --account {certificate.account}",
         )
@@ -370,5 +385,6 @@ def _certificate(row: Any) -> Certificate:
         blocked_by=tuple(row["blocked_by"]),
         last_error=row["last_error"],
         blind_types=tuple(row["blind_types"]),
+        types_since={kind: datetime.fromisoformat(since) for kind, since in json.loads(row["types_since"]).items()},
         excused_orders=row["excused_orders"],
     )

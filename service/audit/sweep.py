@@ -12,7 +12,7 @@ import asyncio
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -32,7 +32,7 @@ from service.audit.windows import ListBrokenError, Walk, Window, earliest_begin,
 from service.database.leases import resign, try_lead
 from service.database.pool import UNAVAILABLE, Database
 from service.mercadopago.errors import AccountRefused, MercadoPagoError
-from service.mercadopago.listing import ListedOrder, OrdersPage
+from service.mercadopago.listing import OrdersPage
 from service.mercadopago.pacing import backoff_seconds
 from service.sync.gates import Gates
 from service.telemetry import metrics
@@ -288,7 +288,8 @@ class Sweep:
                 if again:
                     moved_to = walk.position if is_last else window.begin
                     await connection.execute(QUERIES.move_relisting, name, moved_to, False, *numbers)
-                    await take_back(connection, name, _not_stored(part, found, window))
+                    not_stored = [order for order in part if found[order.order_id] in {"unknown", "foreign"}]
+                    await take_back(connection, name, not_stored, window.begin)
                 else:
                     moved_to = min(walk.position if is_last else window.begin, now.certain)
                     await connection.execute(QUERIES.move_sweep, name, moved_to, window.page, *numbers)
@@ -323,12 +324,3 @@ class Sweep:
             if shut_at is not None and now - shut_at >= SHUT_SECONDS:
                 raise AccountShutError(f"no look goes out for account {name} ({paused}), and {due} orders wait")
             await asyncio.sleep(self._turn_seconds)
-
-
-def _not_stored(orders: Sequence[ListedOrder], found: Mapping[str, str], window: Window) -> dict[str, datetime]:
-    """With the time of creation, or the earliest that it can be."""
-    return {
-        order.order_id: order.created_at or window.begin
-        for order in orders
-        if found[order.order_id] in {"unknown", "foreign"}
-    }

@@ -203,7 +203,7 @@ on conflict (account) do nothing;
 -- name: read_certificate
 -- One account's certificate.
 select
-    account, complete_since, complete_until, checked_at, blocked_by, last_error, blind_types,
+    account, complete_since, complete_until, checked_at, blocked_by, last_error, blind_types, types_since,
     (select count(*) from cuadre.excused_orders as e where e.account = c.account) as excused_orders
 from cuadre.completeness as c
 where account = $1;
@@ -211,7 +211,7 @@ where account = $1;
 -- name: read_certificates
 -- All of them: for the API and the gauges.
 select
-    account, complete_since, complete_until, checked_at, blocked_by, last_error, blind_types,
+    account, complete_since, complete_until, checked_at, blocked_by, last_error, blind_types, types_since,
     (select count(*) from cuadre.excused_orders as e where e.account = c.account) as excused_orders
 from cuadre.completeness as c
 order by account;
@@ -263,9 +263,9 @@ where exists (
 
 -- name: settle_hour
 -- What a complete pass over the hour from `$2` to `$3` allows. A certificate that stands elsewhere by now is left alone:
--- somebody else has settled that hour. It speaks of the types `$8`, which it did not speak of before, from this hour on.
+-- somebody else has settled that hour. It speaks of the types `$8`, which it did not speak of before, from this hour on;
+-- what it says of other types stays.
 update cuadre.completeness as c set
-    complete_since = case when c.blind_types && $8::text[] then $2 else c.complete_since end,
     complete_until = case when $4 then $3 else c.complete_until end,
     checked_at = now(),
     blocked_by = $5::text[],
@@ -274,6 +274,11 @@ update cuadre.completeness as c set
         select coalesce(array_agg(distinct t.type order by t.type), '{}')
         from unnest(c.blind_types || $7::text[]) as t(type)
         where t.type <> all($8::text[])
+    ),
+    types_since = (c.types_since - $7::text[]) || (
+        select coalesce(jsonb_object_agg(t.type, $2::timestamptz), '{}')
+        from unnest($8::text[]) as t(type)
+        where t.type = any(c.blind_types)
     )
 where c.account = $1 and c.complete_until = $2
 returning c.complete_until;
@@ -323,7 +328,7 @@ update cuadre.completeness as c set
             select o.type
             from cuadre.orders as o
             where o.account = $1 and o.updated_at >= $2 and o.created_at >= $2 and o.created_at < c.complete_since
-              and o.type <> all($4::text[])
+              and o.type <> all($4::text[]) and not c.types_since ? o.type
         ) as t
         where t.type is not null
     )
@@ -338,9 +343,20 @@ update cuadre.completeness as c set
         select coalesce(array_agg(distinct o.type order by o.type), '{}')
         from cuadre.orders as o
         where o.account = $1 and o.updated_at >= c.complete_since and o.created_at >= c.complete_since
-          and o.created_at < c.complete_until and o.type <> all($4::text[])
+          and o.created_at < c.complete_until and o.type <> all($4::text[]) and not c.types_since ? o.type
     )
 where c.account = $1 and c.complete_since >= $2 and c.complete_until <= $3;
+
+-- name: widen_types
+-- A clean backfill has listed from `$2`, where the certificate begins or earlier, to `$3`: of the types `$4`, which the
+-- list showed in it, the certificate speaks from its begin on, where it spoke of them from within that range on.
+update cuadre.completeness as c set
+    types_since = (
+        select coalesce(jsonb_object_agg(t.type, t.since), '{}')
+        from jsonb_each_text(c.types_since) as t(type, since)
+        where t.type <> all($4::text[]) or t.since::timestamptz > $3
+    )
+where c.account = $1 and c.complete_since >= $2 and c.types_since <> '{}';
 
 -- name: read_samples_of_types
 -- The latest stored orders of each type and account that were created within a week and not within the last hour: the

@@ -82,6 +82,7 @@ def _print(one: Certificate) -> None:
             ("complete", f"orders created from {since} to before {until}"),
             ("checked", one.checked_at),
             ("says nothing of", ", ".join(one.blind_types) or None),
+            ("speaks of", ", ".join(f"{kind} from {time_text(at)}" for kind, at in one.types_since.items()) or None),
             ("blocked by", ", ".join(one.blocked_by) or None),
             ("last error", one.last_error),
             ("goes without", f"{one.excused_orders} excused orders" if one.excused_orders else None),

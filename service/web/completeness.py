@@ -12,8 +12,9 @@ from service.web.state import STATE
 class Completeness(Document):
     """One account's certificate: of every order that the provider lists as created from `complete_since` to before
     `complete_until`, a state at least as new is stored. It says nothing about orders of the `blind_types`, which the
-    provider's list leaves out, and goes without the `excused_orders` that somebody looked into and excused (their
-    number). `blocked_by` names orders (at most 20) that keep it from moving.
+    provider's list leaves out, speaks of a type in `types_since` from that time on, and goes without the
+    `excused_orders` that somebody looked into and excused (their number). `blocked_by` names orders (at most 20) that
+    keep it from moving.
     """
 
     account: str
@@ -22,6 +23,7 @@ class Completeness(Document):
     checked_at: Instant
     blocked_by: list[str]
     blind_types: list[str]
+    types_since: dict[str, Instant]
     last_error: str | None
     excused_orders: int
 
@@ -47,6 +49,7 @@ def _document(one: Certificate) -> Completeness:
         checked_at=one.checked_at,
         blocked_by=list(one.blocked_by),
         blind_types=list(one.blind_types),
+        types_since=dict(one.types_since),
         last_error=one.last_error,
         excused_orders=one.excused_orders,
     )

@@ -377,12 +377,30 @@ async def test_a_type_that_the_list_never_shows_is_named_until_it_shows_it(shop:
     certificate = await shop.certificate()
     assert certificate.blind_types == ()
     seen = (certificate.complete_since, certificate.complete_until)
-    assert seen == (NOON + 7 * HOUR, NOON + 8 * HOUR), "of the hours before, it does not know all orders of that type"
+    assert seen == (NOON, NOON + 8 * HOUR), "what it says of the other type stays"
+    assert certificate.types_since == {"qr": NOON + 7 * HOUR}, "of the hours before, it does not know all of that type"
     await shop.store(12, minutes=70 + 60 * 7)
     await shop.database.execute("update cuadre.orders set first_seen_at = created_at")
     await shop.certify(NOON + 12 * HOUR)
     certificate = await shop.certificate()
     assert (certificate.blocked_by, certificate.is_blocked) == ((order_id(12),), True)
+
+
+async def test_hours_before_a_type_was_listed_again_are_settled_again_without_it(shop: Shop) -> None:
+    shop.sell(1, kind="point")
+    await shop.store(2)
+    shop.sell(3, minutes=70)
+    await shop.store(3, minutes=70)
+    since = f'{{"qr": "{(NOON + HOUR).isoformat()}"}}'
+    await shop.database.execute("update cuadre.completeness set types_since = $1", since)
+    await shop.certify(NOON + 9 * HOUR)
+    certificate = await shop.certificate()
+    assert (certificate.blocked_by, certificate.last_error) == ((order_id(1),), None)
+    await shop.store(1, type="point")
+    await shop.certify(NOON + 9 * HOUR)
+    certificate = await shop.certificate()
+    assert (certificate.complete_until, certificate.is_blocked) == (NOON + 8 * HOUR, False)
+    assert (certificate.blind_types, certificate.types_since) == ((), {"qr": NOON + HOUR})
 
 
 @pytest.mark.parametrize("shown_in", ["the hour", "an hour before"])

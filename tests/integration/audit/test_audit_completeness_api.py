@@ -14,6 +14,7 @@ async def test_certificates_by_account_with_what_holds_them_up(database: Databas
         await database.execute(QUERIES.begin_certificate, account, NOON)
     await database.execute(
         "update cuadre.completeness set blocked_by = $1, blind_types = $2, last_error = $3, checked_at = $4, "
+        "types_since = jsonb_build_object('point', $4::timestamptz), "
         "complete_until = complete_until + interval '3 hours' where account = 'second'",
         ["ORD00000000000000000000000001"],
         ["qr"],
@@ -32,6 +33,7 @@ async def test_certificates_by_account_with_what_holds_them_up(database: Databas
         "checked_at": "2026-09-14T12:00:00Z",
         "blocked_by": ["ORD00000000000000000000000001"],
         "blind_types": ["qr"],
+        "types_since": {"point": "2026-09-14T12:00:00Z"},
         "last_error": "timeout: no whole answer within 10 s",
         "excused_orders": 0,
     }

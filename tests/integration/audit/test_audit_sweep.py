@@ -528,6 +528,23 @@ async def test_an_order_that_the_list_shows_a_day_late_is_found_and_the_certific
     )
 
 
+@pytest.mark.parametrize(
+    "silent", ["blind_types = '{qr}'", "types_since = jsonb_build_object('qr', date_trunc('hour', now()))"]
+)
+async def test_a_late_order_of_a_type_that_the_certificate_does_not_speak_of_takes_back_nothing(
+    database: Database, silent: str
+) -> None:
+    shop = LateShop(database)
+    await shop.certify_all()
+    await database.execute(f"update cuadre.completeness set {silent}")
+    before = await shop.certificate()
+    await shop.read_again()
+    assert await marked(database) == {order_id(1)}
+    certificate = await shop.certificate()
+    assert (certificate.complete_since, certificate.blocked_by) == (before.complete_since, ())
+    assert certificate.complete_until >= before.complete_until
+
+
 @pytest.mark.parametrize("known_as", ["stored", "excused", "created before the certificate begins"])
 async def test_a_second_reading_takes_nothing_back_for_what_is_accounted_for(database: Database, known_as: str) -> None:
     shop = LateShop(database)

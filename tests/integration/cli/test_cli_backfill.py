@@ -447,6 +447,23 @@ async def test_a_type_that_is_listed_in_part_stays_named_as_blind(
     assert (await certificate_of(database)).blind_types == ("qr",)
 
 
+async def test_of_a_type_that_was_listed_again_the_certificate_speaks_from_its_begin_after_a_run_over_it(
+    cuadre: Cuadre, shop: Shop, database: Database
+) -> None:
+    await shop.sell(2)
+    await database.execute(QUERIES.begin_certificate, "default", FROM)
+    await database.execute(
+        "update cuadre.completeness set complete_until = $2::timestamptz + interval '1 day', types_since = "
+        "jsonb_build_object('qr', $1::timestamptz, 'point', $1::timestamptz, 'online', $2 + interval '1 hour')",
+        FROM + timedelta(hours=6),
+        TO,
+    )
+    await backfilled(cuadre)
+    certificate = await certificate_of(database)
+    assert (certificate.complete_since, certificate.blind_types) == (FROM, ())
+    assert certificate.types_since == {"point": FROM + timedelta(hours=6), "online": TO + timedelta(hours=1)}
+
+
 @pytest.mark.parametrize("how", ["failed", "resumed"])
 async def test_a_run_that_failed_for_an_order_or_was_interrupted_extends_nothing(
     cuadre: Cuadre, shop: Shop, database: Database, how: str

@@ -98,7 +98,7 @@ def test_sales_that_are_no_orders_at_the_provider_are_not_waited_for() -> None:
 def test_a_certificate_that_only_waits_is_no_alarm(
     blocked_by: tuple[str, ...], last_error: str | None, blocked: bool
 ) -> None:
-    assert Certificate("a", NOON, NOON, NOON, blocked_by, last_error, (), 0).is_blocked is blocked
+    assert Certificate("a", NOON, NOON, NOON, blocked_by, last_error, (), {}, 0).is_blocked is blocked
 
 
 class Reader:
