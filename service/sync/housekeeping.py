@@ -21,10 +21,12 @@ LEASE_SECONDS = 45.0
 PARTITIONS_EVERY_SECONDS = 3600.0
 MONTHS_AHEAD = 3
 LEADER = "housekeeping"
-# Counting orders may take this share of the time at most: on a large table it is done less often.
+# Counting orders may take this share of the time at most, and so may each of the other rooms' gauges: on a large table
+# they are read less often.
 COUNTING_SHARE = 0.05
-# Rows of strangers that one statement takes out.
+# Rows of strangers that one statement takes out, and so many statements in one turn: the lease must outlast it.
 FORGOTTEN_AT_ONCE = 1000
+FORGETTING_A_TURN = 10
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +57,8 @@ class Housekeeping:
         self._elected = False
         self._next_partitions = 0.0
         self._next_counting = 0.0
+        self._next_refresh = [0.0] * len(gauges)
+        self._has_strangers_to_forget = False
         self._told_of_nobody: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     async def run(self) -> None:
@@ -85,7 +89,9 @@ class Housekeeping:
         if now >= self._next_partitions:
             self._next_partitions = now + PARTITIONS_EVERY_SECONDS
             await self._database.fetchval(QUERIES.ensure_partitions, MONTHS_AHEAD)
-            await self._forget_strangers()
+            self._has_strangers_to_forget = True
+        if self._has_strangers_to_forget:
+            self._has_strangers_to_forget = await self._forget_strangers()
         await self._refresh_gauges()
         await self._judge_rules_due()
         if now >= self._next_counting:
@@ -104,6 +110,7 @@ class Housekeeping:
             else:
                 metrics.REGISTRY.unregister(gauge)
         self._next_counting = 0.0
+        self._next_refresh = [0.0] * len(self._gauges)
 
     async def _judge_rules_due(self) -> None:
         while rows := await self._database.fetch(QUERIES.read_rules_due):
@@ -114,10 +121,15 @@ class Housekeeping:
                 report_discrepancy(change)
             self._on_committed()
 
-    async def _forget_strangers(self) -> None:
-        """What was invented, or another seller's, does not stay for ever: whoever speaks of it makes its row anew."""
-        while await self._database.fetchval(QUERIES.forget_strangers, FORGOTTEN_AT_ONCE) == FORGOTTEN_AT_ONCE:
-            pass
+    async def _forget_strangers(self) -> bool:
+        """What was invented, or another seller's, does not stay for ever: whoever speaks of it makes its row anew.
+
+        As many as a turn has time for; whether there may be more.
+        """
+        for _ in range(FORGETTING_A_TURN):
+            if await self._database.fetchval(QUERIES.forget_strangers, FORGOTTEN_AT_ONCE) < FORGOTTEN_AT_ONCE:
+                return False
+        return True
 
     async def _look_for_orders_of_nobody(self) -> None:
         """Known orders of accounts that are not configured: nobody reads them, whatever is told of them."""
@@ -150,8 +162,11 @@ class Housekeeping:
             metrics.discrepancies_open.labels(rule).set(open_by_rule.get(rule, 0))
         for row in await self._database.fetch(QUERIES.read_default_partitions):
             metrics.default_partition_rows.labels(row["table_name"]).set(int(row["has_rows"]))
-        for refresh in self._gauges:
-            await refresh(self._database)
+        for number, refresh in enumerate(self._gauges):
+            began = time.monotonic()
+            if began >= self._next_refresh[number]:
+                await refresh(self._database)
+                self._next_refresh[number] = began + (time.monotonic() - began) / COUNTING_SHARE
 
     async def _count_orders(self) -> None:
         counted: Counter[tuple[str, str]] = Counter()

@@ -1,8 +1,9 @@
 """What the elected process does for all, and only it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import generate_latest
@@ -28,9 +29,12 @@ def _gauges_leave_nothing_behind() -> Iterator[None]:
 
 @asynccontextmanager
 async def housekeeping(
-    database: Database, holder: str, accounts: Sequence[str] = ("default",)
+    database: Database,
+    holder: str,
+    accounts: Sequence[str] = ("default",),
+    gauges: Sequence[Callable[[Database], Awaitable[None]]] = (),
 ) -> AsyncIterator[Housekeeping]:
-    keeper = Housekeeping(database, holder, accounts=lambda: accounts)
+    keeper = Housekeeping(database, holder, accounts=lambda: accounts, gauges=gauges)
     task = asyncio.create_task(keeper.run())
     try:
         yield keeper
@@ -177,6 +181,61 @@ async def test_strangers_leave_the_quarantine_after_a_month(
 
     async with housekeeping(database, "me"):
         await until(left, what="what was invented is forgotten, and nothing else")
+
+
+async def test_a_turn_forgets_so_many_strangers_and_the_next_turns_go_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "FORGOTTEN_AT_ONCE": 2,
+        "FORGETTING_A_TURN": 3,
+        "EVERY_SECONDS": 0,
+        "COUNTING_SHARE": 1e9,
+    }.items():
+        monkeypatch.setattr(housekeeping_module, name, value)
+    await database.execute(
+        "insert into cuadre.sync (order_id, account, trust, quarantined_at, quarantine_reason) "
+        "select 'ORDGONE' || n, 'default', 0, now() - interval '31 days', 'not_found' from generate_series(1, 13) as n"
+    )
+    left: list[int] = []
+
+    async def look(reading: Database) -> None:
+        left.append(await reading.fetchval("select count(*) from cuadre.sync"))
+
+    async def all_gone() -> bool:
+        return 0 in left
+
+    async with housekeeping(database, "me", gauges=(look,)):
+        await until(all_gone, what="what was invented is forgotten")
+    assert left[:3] == [7, 1, 0]
+
+
+async def test_gauges_that_take_long_to_read_are_read_less_often(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, read = 1000.0, ""
+
+    async def quick(_: Database) -> None:
+        nonlocal now, read
+        now, read = now + 0.1, read + "q"
+
+    async def slow(_: Database) -> None:
+        nonlocal now, read
+        now, read = now + 3.0, read + "S"
+
+    async def turn_ends(_: float) -> None:
+        nonlocal now
+        now += 15.0
+        await asyncio.sleep(0)
+
+    async def six_turns() -> bool:
+        return read.count("q") >= 6
+
+    monkeypatch.setattr(housekeeping_module, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(housekeeping_module, "asyncio", SimpleNamespace(sleep=turn_ends))
+    async with housekeeping(database, "me", gauges=(quick, slow)):
+        await until(six_turns, what="six turns")
+    assert read.startswith("qSqqqqS"), "3 s in every 60"
 
 
 async def test_orders_of_an_account_that_is_not_configured_are_told_of(database: Database) -> None:
