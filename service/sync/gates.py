@@ -59,7 +59,7 @@ class Gates:
         what is known. Where there is room for one only, it is a known one's, unless it is the `strangers_turn`. No
         account takes more than half of the slots where there are others.
         """
-        share = concurrency if len(self._gates) < 2 else max(1, concurrency // 2)
+        share, strangers_share = self._shares(concurrency)
         lanes = []
         for name, gate in self._rotated():
             room = gate.room(now)
@@ -67,11 +67,22 @@ class Gates:
             budget = min(free_slots, room.known, share - busy)
             if budget <= 0:
                 continue
-            strangers_free = max(1, share // 2) - in_flight.get((name, False), 0)
+            strangers_free = strangers_share - in_flight.get((name, False), 0)
             wanted = budget // 4 if budget >= 4 else int(budget > 1 or strangers_turn)
             unknown = max(0, min(wanted, room.unknown, strangers_free))
             lanes += [Lane(name, True, budget - unknown), Lane(name, False, unknown)]
         return [lane for lane in lanes if lane.room > 0]
+
+    def has_used_its_slots(self, in_flight: Mapping[tuple[str, bool], int], concurrency: int) -> bool:
+        """Whether an account, or its strangers, may have no more slots until one of its looks ends."""
+        share, strangers_share = self._shares(concurrency)
+        taken = [(in_flight.get((name, True), 0), in_flight.get((name, False), 0)) for name in self._gates]
+        return any(known + unknown >= share or unknown >= strangers_share for known, unknown in taken)
+
+    def _shares(self, concurrency: int) -> tuple[int, int]:
+        """Of the slots: what one account may take, and of that its strangers."""
+        share = concurrency if len(self._gates) < 2 else max(1, concurrency // 2)
+        return share, max(1, share // 2)
 
     def _rotated(self) -> list[tuple[str, AccountGate]]:
         """The gates, another one first each time: where slots are scarce, the accounts take turns too."""

@@ -60,8 +60,8 @@ class Worker:
         self._held: dict[asyncio.Task[None], Claim] = {}
         self._in_flight: Counter[tuple[str, bool]] = Counter()
         self._database_is_down = False
-        # Whether the last round could claim nothing at all, for want of slots or of an open gate; and when a gate that
-        # was closed then may open, whatever the others had.
+        # Whether the last round could claim nothing at all, for want of slots or of an open gate, or nothing more of an
+        # account that has used its slots; and when a gate that was closed then may open, whatever the others had.
         self._wants_room = False
         self._seconds_until_room: float | None = None
         self._strangers_turn = False
@@ -106,7 +106,7 @@ class Worker:
         lanes = self.gates.lanes(
             now, free_slots, self._in_flight, self._concurrency, strangers_turn=self._strangers_turn
         )
-        self._wants_room = not lanes
+        self._wants_room = not lanes or self.gates.has_used_its_slots(self._in_flight, self._concurrency)
         self._seconds_until_room = self.gates.seconds_until_room(now)
         if not lanes:
             return False

@@ -79,6 +79,29 @@ async def test_a_backlog_does_not_wait_for_polls_because_another_account_is_idle
             await until(lambda: _has_all(database, orders), what="the backlog is gone", seconds=30)
 
 
+async def test_an_account_at_its_share_of_the_slots_does_not_wait_for_polls(database: Database) -> None:
+    orders = range(1, 21)
+    async with stub_provider() as provider:
+        provider.put(*(order(number) for number in orders))
+        for number in orders:
+            await mark_order_due(database, order_id(number), "busy")
+        accounts = [Account(name, access_token="APP_USR-t", rate_per_second=500.0) for name in ("busy", "idle")]
+        async with Running(database, provider, *accounts, concurrency=4):
+            await until(lambda: _has_all(database, orders), what="the backlog is gone")
+
+
+async def test_strangers_at_their_share_of_the_slots_do_not_wait_for_polls(database: Database) -> None:
+    orders = range(1, 21)
+    recorder = NotificationRecorder(database, on_committed=lambda: None)
+    await asyncio.gather(*(recorder.record(delivery(order_id(number), verified=False)) for number in orders))
+    async with stub_provider() as provider:
+        provider.put(*(order(number) for number in orders))
+        shop = Account("default", access_token="APP_USR-t", rate_per_second=500.0)
+        async with Running(database, provider, shop, concurrency=4):
+            await until(lambda: _has_all(database, orders), what="the backlog is gone")
+    await recorder.close()
+
+
 async def _has_all(database: Database, orders: Iterable[int]) -> bool:
     return await stored(database) == set(orders)
 
