@@ -17,6 +17,7 @@ from service.mercadopago.json_text import NotJson, canonical_hash, parse_json
 from service.mercadopago.legacy import with_expiry
 from service.mercadopago.payer import order_without_payer, without_payer
 from service.mercadopago.reader import ReadOrder, parse_time, read_any
+from service.orders.fence import Stamp
 from service.orders.look_table import LookTable
 from service.orders.looks import next_look
 from service.orders.money import parse_amount
@@ -164,9 +165,9 @@ def is_older(stored: StoredState, read: ReadOrder) -> bool:
     """Whether the answer is dated before the stored payload: a replica of the provider's that lags, as a rule.
 
     The payload's own date counts, whatever became of the column. The column stands in where the payload is not the one
-    that was stored and has no date.
+    that was stored and has no date. A date that the fence does not believe is none.
     """
-    return _later(_own_date(stored), read.snapshot.updated_at)
+    return _later(Stamp(_own_date(stored), stored.claimed_at).provider_time, read.snapshot.updated_at)
 
 
 def _own_date(stored: StoredState) -> datetime | None:

@@ -79,7 +79,9 @@ select exists (
 -- name: compare_listed
 -- Which of the listed orders are unknown here, or stored as of an earlier change. One that was marked due for this very
 -- change, and read since, is known: the list may date a change later than the order itself does. A mark that is gone was
--- answered by a look; one that began within ten minutes of the change may have met a replica that lags. Changes nothing.
+-- answered by a look; one that began within ten minutes of the change may have met a replica that lags. A date that
+-- cannot be true says nothing: a listed one more than a day ahead, or a stored one that the fence does not believe.
+-- Changes nothing.
 with listed as (
     select order_id, max(updated_at) as updated_at
     from unnest($1::text[], $2::timestamptz[]) as l(order_id, updated_at)
@@ -89,7 +91,9 @@ select
     l.order_id,
     case
         when o.order_id is null then 'unknown'
-        when l.updated_at is null or o.updated_at >= l.updated_at then 'known'
+        when l.updated_at is null or l.updated_at > now() + interval '1 day' then 'known'
+        when o.updated_at = l.updated_at then 'known'
+        when o.updated_at > l.updated_at and o.updated_at <= o.claimed_at + interval '10 minutes' then 'known'
         when s.listed_updated_at >= l.updated_at and o.claimed_at > l.updated_at + interval '10 minutes'
             and (o.claimed_at > s.marked_at or s.marked_at is null and s.last_error is null) then 'known'
         else 'stale'
@@ -113,7 +117,9 @@ compared as materialized (
         l.order_id,
         case
             when o.order_id is null then 'unknown'
-            when l.updated_at is null or o.updated_at >= l.updated_at then 'known'
+            when l.updated_at is null or l.updated_at > now() + interval '1 day' then 'known'
+            when o.updated_at = l.updated_at then 'known'
+            when o.updated_at > l.updated_at and o.updated_at <= o.claimed_at + interval '10 minutes' then 'known'
             when s.listed_updated_at >= l.updated_at and o.claimed_at > l.updated_at + interval '10 minutes'
             and (o.claimed_at > s.marked_at or s.marked_at is null and s.last_error is null) then 'known'
             else 'stale'

@@ -197,6 +197,41 @@ async def test_an_answer_that_is_older_than_the_list_is_not_believed_for_ten_min
     assert await shop.hours() == 1
 
 
+async def test_a_stored_date_far_ahead_hides_no_later_change_that_is_listed(shop: Shop) -> None:
+    shop.sell(1)
+    await shop.store(1, updated=datetime.now(UTC) + timedelta(days=900))
+    await shop.certify()
+    assert await shop.hours() == 0
+    assert await shop.due() == {order_id(1)}
+    shop.list.touch(order_id(1), NOON + timedelta(minutes=40))
+    await shop.store(1, updated=NOON + timedelta(minutes=40), status="canceled")
+    assert await shop.database.fetchval("select status from cuadre.orders") == "canceled"
+    await shop.certify()
+    assert await shop.hours() == 1
+
+
+async def test_a_listed_date_far_ahead_blocks_nothing_and_costs_no_look_again_and_again(shop: Shop) -> None:
+    shop.sell(1, 2)
+    for number in (1, 2):
+        shop.list.touch(order_id(number), datetime.now(UTC) + timedelta(days=900))
+    await shop.store(1)
+    await shop.certify()
+    assert (await shop.certificate()).blocked_by == (order_id(2),), "what is not stored is missing, whatever its date"
+    assert await shop.due() == {order_id(2)}
+    await shop.store(2)
+    await shop.certify()
+    assert await shop.hours() == 1
+
+
+async def test_the_same_date_far_ahead_in_the_list_and_here_is_known(shop: Shop) -> None:
+    shop.sell(1)
+    ahead = (datetime.now(UTC) + timedelta(hours=3)).replace(microsecond=0)
+    shop.list.touch(order_id(1), ahead)
+    await shop.store(1, updated=ahead)
+    await shop.certify()
+    assert await shop.hours() == 1
+
+
 @pytest.mark.parametrize("tried", ["long ago", "a moment ago"])
 async def test_an_order_in_quarantine_is_not_marked_again_within_six_hours_of_its_last_mark(
     shop: Shop, tried: str

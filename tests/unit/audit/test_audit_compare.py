@@ -210,6 +210,16 @@ def test_the_age_of_what_is_stored_is_that_of_its_payload() -> None:
     assert is_older(StoredState(state(body).order, "{}", state(body).parts), older)
 
 
+def test_a_stored_date_that_cannot_be_true_makes_no_answer_older() -> None:
+    ahead = (NOW + timedelta(days=900)).isoformat()
+    stored = state(paid_order(1, last_updated_date=ahead))
+    now = read_order(raw(refunded_order(1, "30.00", seconds=120)), order_id(1))
+    assert not is_older(stored, now)
+    difference = compare(stored, now)
+    assert difference is not None
+    assert difference.kind == "drift"
+
+
 def test_rows_that_are_not_what_their_own_payload_says_are_named() -> None:
     body = rich_order()
     stored = state(body, total_amount=Decimal(1), payload_hash=b"\x00" * 32)
