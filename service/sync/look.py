@@ -55,12 +55,13 @@ async def look_at(
         look = await _read(client, account, claim)
     except MercadoPagoError as error:
         if _may_be_anothers(claim, error):
-            if claim.trust == 0 and await _is_welcome(client, account):
+            try:
+                alone = await _alone(client, account, claim, error, database)
+            except ProviderTrouble as trouble:
+                return _refused_in_trouble(claim, error, trouble, gate, clock())
+            if alone is not None:
                 gate.order_fault(clock())
-                return Look(claim, failure=NOT_OURS)
-            if claim.known and await _shows_another(client, account, claim, database):
-                gate.order_fault(clock())
-                return Look(claim, failure=_refused_alone(error), others_succeed=_others_succeed(gate, clock()))
+                return Look(claim, failure=alone, others_succeed=_others_succeed(gate, clock()))
         look = _failed(claim, error, gate, clock())
         if database is not None and isinstance(error, OrderNotFound):
             return await _shown_no_more(client, account, look, gate, clock, database)
@@ -138,10 +139,13 @@ async def _untold(
     if isinstance(error, UnreadableOrder):
         # Answered, and the gate was told so.
         return Look(not_found.claim, failure=failure_of(error))
-    if isinstance(error, AccountRefused) and await _is_welcome(client, account):
-        # A token that is good, and may not see payments, is no reason to pause the account.
-        gate.order_fault(clock())
-        return not_found
+    try:
+        if isinstance(error, AccountRefused) and await _is_welcome(client, account):
+            # A token that is good, and may not see payments, is no reason to pause the account.
+            gate.order_fault(clock())
+            return not_found
+    except ProviderTrouble as trouble:
+        return _refused_in_trouble(not_found.claim, error, trouble, gate, clock())
     return _failed(not_found.claim, error, gate, clock())
 
 
@@ -151,14 +155,30 @@ def _may_be_anothers(claim: Claim, error: MercadoPagoError) -> bool:
     return error.status == 403 or (legacy and error.status == 401)
 
 
+async def _alone(
+    client: MercadoPagoClient, account: Account, claim: Claim, error: MercadoPagoError, database: Database | None
+) -> Failure | None:
+    """The order's own failure, where it alone is refused; None where the account is.
+
+    Raises `ProviderTrouble` where the provider does not say.
+    """
+    if claim.trust == 0 and await _is_welcome(client, account):
+        return NOT_OURS
+    if claim.known and await _shows_another(client, account, claim, database):
+        return _refused_alone(error)
+    return None
+
+
 async def _is_welcome(client: MercadoPagoClient, account: Account) -> bool:
     """Whether the provider takes the account's token as such.
 
     Another seller's order may be answered 403. An id that nobody trusted spoke of must not pause an account with that
-    (invariant I8), so the token itself is asked about.
+    (invariant I8), so the token itself is asked about. Raises `ProviderTrouble` where that is not answered.
     """
     try:
         await client.who_am_i(account)
+    except ProviderTrouble:
+        raise
     except MercadoPagoError:
         return False
     return True
@@ -169,6 +189,7 @@ async def _shows_another(client: MercadoPagoClient, account: Account, claim: Cla
 
     Every order may be refused to a token that is good, so the token itself is not asked about: that is the account's
     trouble. So it is where nothing was read yet. Not paced by the gate: an order that is refused is tried seldom.
+    Raises `ProviderTrouble` where the other order is not answered for.
     """
     if database is None:
         return False
@@ -181,6 +202,8 @@ async def _shows_another(client: MercadoPagoClient, account: Account, claim: Cla
     except OrderNotFound:
         # Looked for and no longer shown: the token was taken.
         return True
+    except ProviderTrouble:
+        raise
     except MercadoPagoError:
         return False
     except UNAVAILABLE:
@@ -191,6 +214,21 @@ async def _shows_another(client: MercadoPagoClient, account: Account, claim: Cla
 def _refused_alone(error: MercadoPagoError) -> Failure:
     failure = failure_of(error)
     return replace(failure, message=f"{failure.message} (this order alone: the account's others are shown)")
+
+
+def _refused_in_trouble(
+    claim: Claim, error: MercadoPagoError, trouble: ProviderTrouble, gate: AccountGate, now: float
+) -> Look:
+    """A refusal while the provider does not say whether it is the account's: nothing is known of the token.
+
+    So the account is not paused for it. The trouble counts for the breaker, and the order is tried again like any that
+    met trouble: a token that is really refused is refused then.
+    """
+    others_succeed = _others_succeed(gate, now)
+    gate.trouble(now, trouble)
+    failure = failure_of(error)
+    message = f"{failure.message} (whether the account is refused is not known: {trouble.outcome})"
+    return Look(claim, failure=replace(failure, message=message), others_succeed=others_succeed)
 
 
 def _others_succeed(gate: AccountGate, now: float) -> bool:

@@ -266,15 +266,15 @@ async def test_the_fallback_begins_at_85_days(world: World, days: int) -> None:
 
 @dataclass
 class Stub:
-    """No order is shown; `payments` by number, or an HTTP status instead."""
+    """No order is shown; `payments` by number, or an HTTP status instead, and so is `welcome`, the token."""
 
     payments: dict[str, Any]
-    welcome: bool = True
+    welcome: bool | int = True
     asked: int = 0
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if request.path == "/users/me":
-            return await seller(request) if self.welcome else web.Response(status=401)
+            return await seller(request) if self.welcome is True else web.Response(status=self.welcome or 401)
         if request.path.startswith("/v1/orders/"):
             return not_found()
         self.asked += 1
@@ -335,6 +335,14 @@ async def test_what_its_payments_do_not_tell_is_settled_as_ever(
     row = await database.fetchrow("select status, version from cuadre.orders")
     assert row is not None
     assert tuple(row.values()) == ("processed", 1)
+
+
+async def test_a_payment_that_is_refused_while_nobody_says_whether_the_token_is_good_pauses_nobody(
+    database: Database,
+) -> None:
+    result = await shown(database, Stub({REFERENCE: 403}, welcome=503), with_reference(paid_order(1)))
+    assert (result.outcome.settlement.outcome, result.outcome.settlement.attempts) == ("forbidden", 0)
+    assert result.gate.paused(1.0) is None
 
 
 async def test_a_token_that_is_refused_altogether_pauses_the_account(database: Database) -> None:

@@ -1,6 +1,7 @@
 """One order that the account is not shown is its own trouble; an account that is shown none is paused."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,8 +9,9 @@ from aiohttp import web
 
 from service.database.pool import Database
 from service.mercadopago.account import Account
-from service.mercadopago.client import MercadoPagoClient
-from service.mercadopago.pacing import AccountGate
+from service.mercadopago.client import MercadoPagoClient, Seller
+from service.mercadopago.errors import ServerTrouble
+from service.mercadopago.pacing import BREAKER_FAILURES, AccountGate
 from service.sync.apply import Look, apply_looks
 from service.sync.claims import mark_order_due
 from service.sync.look import look_at
@@ -135,8 +137,46 @@ async def test_another_order_that_is_no_longer_shown_will_do(database: Database,
     assert gate.paused(1.0) is None
 
 
-async def test_trouble_while_another_order_is_asked_for_proves_nothing(database: Database, gate: AccountGate) -> None:
+@pytest.mark.parametrize("status", [503, 429])
+async def test_trouble_while_another_order_is_asked_for_proves_nothing_and_pauses_nobody(
+    database: Database, gate: AccountGate, status: int
+) -> None:
     await see(database, paid_order(1), paid_order(2))
     answers = refused(1)
-    await looked_at(database, 1, lambda asked, nth: answers(asked, nth) or web.Response(status=503), gate)
-    assert gate.paused(1.0) == "refused"
+    look = await looked_at(database, 1, lambda asked, nth: answers(asked, nth) or web.Response(status=status), gate)
+    assert gate.paused(1.0) is None
+    assert look.failure is not None
+    assert (look.failure.kind, look.failure.counts) == ("forbidden", False)
+    assert "not known" in look.failure.message
+    current = await row(database, 1)
+    assert (current["attempts"], current["troubles"], current["quarantined_at"]) == (0, 1, None)
+    await looked_at(database, 1, refused(), gate)
+    assert gate.paused(1.0) == "refused", "asked again, and the account is shown no order"
+
+
+async def test_refusals_of_a_provider_that_is_down_open_the_breaker(database: Database, gate: AccountGate) -> None:
+    await see(database, paid_order(1), paid_order(2))
+    answers = refused(1)
+    for _ in range(BREAKER_FAILURES):
+        await looked_at(database, 1, lambda asked, nth: answers(asked, nth) or web.Response(status=503), gate)
+    assert gate.paused(1.0) == "outage"
+
+
+class SilentOnTokens(MercadoPagoClient):
+    """Who the token is of is not answered."""
+
+    async def who_am_i(self, account: Account) -> Seller:
+        raise ServerTrouble("503: as told", status=503)
+
+
+async def test_a_forged_id_pauses_nobody_while_the_provider_does_not_say_whether_the_token_is_good(
+    database: Database, gate: AccountGate
+) -> None:
+    held = replace(await claim(database, order_id(66)), trust=0)
+    async with stub_provider() as provider, SilentOnTokens(provider.url) as client:
+        provider.mishap = refused(66)
+        gate.take(1.0, known=1)
+        look = await look_at(client, ACCOUNT, held, gate, lambda: 1.0, database=database)
+    assert gate.paused(1.0) is None
+    assert look.failure is not None
+    assert not look.failure.counts
