@@ -97,11 +97,15 @@ def unsendable(account: Account, work: Work) -> Outcome | None:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A put whose lease is this runner's now: the database's clock, its sale's end, whether nothing newer was asked."""
+    """A put whose lease is this runner's now: the database's clock, its sale's end, whether nothing newer was asked.
+
+    `is_overtaken`: a newer sale, of whichever API, may stand on its QR.
+    """
 
     now: datetime
     expires_at: datetime
     is_newest: bool
+    is_overtaken: bool
 
 
 async def send_put(tools: Tools, account: Account, work: Work) -> ProviderAnswer | Outcome:
@@ -122,6 +126,9 @@ async def send_put(tools: Tools, account: Account, work: Work) -> ProviderAnswer
     if held is None:
         # The lease is lost: whoever has the command now sends it, if it is to be sent.
         return Outcome(Verdict.RETRY, code="lease_lost", unknown=True)
+    if held.is_overtaken:
+        # It was held up since its claim, and never left: it is withdrawn, unless what is newer is refused.
+        return Outcome(Verdict.UNSENT, code="superseded", wait_seconds=_NEWER_WAITS_SECONDS["legacy_put"])
     return await _put(tools, account, work, now=held.now, expires_at=held.expires_at)
 
 
@@ -130,7 +137,10 @@ async def _hold(tools: Tools, work: Work) -> _Held | None:
     row = await tools.database.fetchrow(
         QUERIES.date_expiry, work.command.command_id, work.lease_token, float(ttl_seconds(work) or DEFAULT_TTL_SECONDS)
     )
-    return None if row is None else _Held(row["now"], row["expires_at"], row["is_newest"])
+    if row is None:
+        return None
+    is_overtaken = row["is_overtaken"]
+    return _Held(row["now"], row["expires_at"], row["is_newest"] and not is_overtaken, is_overtaken)
 
 
 def _ended(*, is_newest: bool, now: datetime, expires_at: datetime | None) -> Outcome | None:

@@ -1,15 +1,19 @@
 -- name: date_expiry
 -- When what goes out now stops being payable: counted from the first attempt, which the claim has dated. The lease, if
--- it is still the caller's, begins anew; tells whether nothing newer was asked for the point of sale.
+-- it is still the caller's, and the attempt begin anew; tells whether nothing newer was asked of the legacy QR for the
+-- point of sale, and whether a newer sale of either API may stand there.
 update cuadre.commands as c set
     expires_at = maybe_sent_at + make_interval(secs => $3),
-    leased_until = greatest(leased_until, clock_timestamp() + (leased_until - attempted_at))
+    leased_until = greatest(leased_until, clock_timestamp() + (leased_until - attempted_at)),
+    attempted_at = clock_timestamp()
 where command_id = $1 and lease_token = $2
-returning expires_at, clock_timestamp() as now, not exists (
-    select from cuadre.commands as later
-    where later.account = c.account and later.point_of_sale = c.point_of_sale and later.asked_at > c.asked_at
-      and later.kind in ('legacy_put', 'legacy_delete') and later.status not in ('withdrawn', 'refused')
-) as is_newest;
+returning expires_at, clock_timestamp() as now,
+    exists (select from cuadre.newer_sales(c.account, c.point_of_sale, 'qr', c.asked_at, c.command_id)) as is_overtaken,
+    not exists (
+        select from cuadre.commands as later
+        where later.account = c.account and later.point_of_sale = c.point_of_sale and later.asked_at > c.asked_at
+          and later.kind in ('legacy_put', 'legacy_delete') and later.status not in ('withdrawn', 'refused')
+    ) as is_newest;
 
 -- name: let_newer_pass
 -- A command that something newer waits for at its point of sale is due again in `$2` seconds at the latest.

@@ -77,16 +77,13 @@ from (
     select c.account, c.status,
         c.status = 'waiting' and c.maybe_sent_at is null and (
             coalesce(c.valid_until <= now(), false)
-            or c.kind = 'create' and c.type in ('qr', 'point') and not c.options ? 'dynamic' and exists (
-                select from cuadre.commands as later
-                where later.account = c.account and later.point_of_sale = c.point_of_sale
-                  and later.asked_at >= c.asked_at and (later.asked_at, later.command_id) > (c.asked_at, c.command_id)
-                  and later.kind = 'create' and later.type = c.type and not later.options ? 'dynamic'
-                  and later.maybe_sent_at is not null and later.status not in ('withdrawn', 'refused')
-                  and not (later.status = 'sending' and later.leased_until > now())
+            or surface is not null and exists (
+                select from cuadre.newer_sales(c.account, c.point_of_sale, surface, c.asked_at, c.command_id) as later
+                where not (later.status = 'sending' and later.leased_until > now())
             )
         ) as stale
     from cuadre.commands as c
+    cross join lateral (select cuadre.shown_on(c.kind, c.type, c.options) as surface) as shown
     where c.due_at <= now() and (c.leased_until is null or c.leased_until <= now())
 ) as due
 group by account
@@ -102,6 +99,7 @@ with lanes as (
 picked as (
     select
         due.command_id, due.maybe_sent_at is null as is_first, due.status in ('sending', 'unknown') as was_unknown,
+        due.is_overtaken,
         -- A sale that nobody waits for any more is not made late, nor over the next customer's on the same point of
         -- sale: somebody else would pay it.
         due.must_compare or due.is_overtaken or (due.kind = 'create' and coalesce(due.valid_until <= now(), false))
@@ -110,14 +108,11 @@ picked as (
     cross join lateral (
         select c.command_id, c.kind, c.status, c.maybe_sent_at, c.valid_until,
             c.options ? 'must_compare' as must_compare,
-            c.kind = 'create' and c.type in ('qr', 'point') and not c.options ? 'dynamic' and exists (
-                select from cuadre.commands as later
-                where later.account = c.account and later.point_of_sale = c.point_of_sale
-                  and later.asked_at >= c.asked_at and (later.asked_at, later.command_id) > (c.asked_at, c.command_id)
-                  and later.kind = 'create' and later.type = c.type and not later.options ? 'dynamic'
-                  and later.maybe_sent_at is not null and later.status not in ('withdrawn', 'refused')
+            surface is not null and exists (
+                select from cuadre.newer_sales(c.account, c.point_of_sale, surface, c.asked_at, c.command_id)
             ) as is_overtaken
         from cuadre.commands as c
+        cross join lateral (select cuadre.shown_on(c.kind, c.type, c.options) as surface) as shown
         where c.account = lane.account
           and c.status in ('waiting', 'sending', 'unknown')
           and c.due_at <= now()
@@ -131,14 +126,13 @@ picked as (
                 and earlier.kind in ('legacy_put', 'legacy_delete')
                 and (earlier.asked_at, earlier.command_id) < (c.asked_at, c.command_id)
           ))
-          -- So do creations that a printed QR or a terminal shows, as far as they are due: a call that hangs is waited
-          -- for no longer than it may last, which is 10 s, and 5 s from the claim to its begin. A dynamic order's QR is
-          -- its own.
-          and not (c.kind = 'create' and c.type in ('qr', 'point') and not c.options ? 'dynamic' and exists (
+          -- So do all sales that one printed QR or terminal shows, as far as they are due: a call that hangs is waited
+          -- for no longer than it may last, which is 10 s, and 5 s from the claim to its begin.
+          and not (surface is not null and exists (
               select from cuadre.commands as earlier
               where earlier.settled_at is null and earlier.asked_at <= c.asked_at
                 and earlier.account = c.account and earlier.point_of_sale = c.point_of_sale
-                and earlier.kind = 'create' and earlier.type = c.type and not earlier.options ? 'dynamic'
+                and cuadre.shown_on(earlier.kind, earlier.type, earlier.options) = surface
                 and (earlier.asked_at, earlier.command_id) < (c.asked_at, c.command_id)
                 and (
                     earlier.due_at <= now() and coalesce(earlier.leased_until <= now(), true)
@@ -171,7 +165,7 @@ returning
         from cuadre.orders as o
         where o.order_id = c.order_id
     ) as order_age_seconds,
-    not exists (
+    not picked.is_overtaken and not exists (
         select from cuadre.commands as later
         where later.account = c.account and later.point_of_sale = c.point_of_sale and later.asked_at > c.asked_at
           and c.kind in ('legacy_put', 'legacy_delete') and later.kind in ('legacy_put', 'legacy_delete')
@@ -261,17 +255,14 @@ returning c.*;
 -- Sales that could not be sent while anybody waited for them, or before something newer on their point of sale.
 select c.*, coalesce(c.valid_until <= now(), false) as is_over
 from cuadre.commands as c
+cross join lateral (select cuadre.shown_on(c.kind, c.type, c.options) as surface) as shown
 where c.status = 'waiting' and c.maybe_sent_at is null and c.due_at <= now()
   and (c.leased_until is null or c.leased_until <= now())
   and (
       c.valid_until <= now()
-      or c.kind = 'create' and c.type in ('qr', 'point') and not c.options ? 'dynamic' and exists (
-          select from cuadre.commands as later
-          where later.account = c.account and later.point_of_sale = c.point_of_sale
-            and later.asked_at >= c.asked_at and (later.asked_at, later.command_id) > (c.asked_at, c.command_id)
-            and later.kind = 'create' and later.type = c.type and not later.options ? 'dynamic'
-            and later.maybe_sent_at is not null and later.status not in ('withdrawn', 'refused')
-            and not (later.status = 'sending' and later.leased_until > now())
+      or surface is not null and exists (
+          select from cuadre.newer_sales(c.account, c.point_of_sale, surface, c.asked_at, c.command_id) as later
+          where not (later.status = 'sending' and later.leased_until > now())
       )
   )
 order by c.command_id
