@@ -134,9 +134,10 @@ async def send_put(tools: Tools, account: Account, work: Work) -> ProviderAnswer
 
 async def _hold(tools: Tools, work: Work) -> _Held | None:
     """Dates the sale's end, and keeps the lease for the call that follows; None where the lease is somebody else's."""
-    row = await tools.database.fetchrow(
-        QUERIES.date_expiry, work.command.command_id, work.lease_token, float(ttl_seconds(work) or DEFAULT_TTL_SECONDS)
-    )
+    command, seconds = work.command, float(ttl_seconds(work) or DEFAULT_TTL_SECONDS)
+    async with tools.database.transaction() as connection:
+        await connection.execute(QUERIES.wait_for_claims, command.account)
+        row = await connection.fetchrow(QUERIES.date_expiry, command.command_id, work.lease_token, seconds)
     if row is None:
         return None
     is_overtaken = row["is_overtaken"]

@@ -89,6 +89,14 @@ from (
 group by account
 order by account;
 
+-- name: lock_claims
+-- Of these accounts those whose commands no other process is claiming at this moment; until the transaction ends this
+-- one alone does. A claim that follows sees all that was claimed before it, so that no two sales of one point of sale
+-- are claimed side by side.
+select account
+from unnest($1::text[]) as a(account)
+where pg_try_advisory_xact_lock(hashtextextended('desk claims ' || account, 0));
+
 -- name: claim_due_commands
 -- Takes up to `room` due commands per account, `$3` in all, oldest first, under a lease of `$4` seconds. From this
 -- commit on they may have been sent, but for those that are never sent again: `$5` seconds after the first attempt, or

@@ -42,6 +42,8 @@ DATABASE_REST_SECONDS: Final = 1.0
 # Commands of an account that nothing goes out for are looked at again so soon, or when its gate may open.
 PAUSED_SECONDS: Final = (0.25, 5.0)
 UNKNOWN_EVERY_SECONDS: Final = 15.0
+# Another process's claim of the same account is over by then.
+_OTHERS_CLAIM_SECONDS: Final = 0.02
 _OUTCOME_PAUSE_SECONDS: Final = (0.1, 2.0)
 
 EXECUTORS: Final[Mapping[str, Executor]] = MappingProxyType(
@@ -184,16 +186,8 @@ class Runner:
         rooms = dict(sorted(rooms.items(), key=lambda one: (in_flight[one[0]], self._served_last.get(one[0], 0.0))))
         # The lease as it is known here ends no later than in the database.
         until = self._clock() + self._lease_seconds
-        rows = await self._database.fetch(
-            QUERIES.claim_due_commands,
-            list(rooms),
-            list(rooms.values()),
-            free,
-            self._lease_seconds,
-            RESEND_FOR.total_seconds(),
-        )
+        works = await self._take(rooms, free)
         crashpoints.reach("desk.claimed")
-        works = [work_of(row) for row in rows]
         if self._stopping:
             for work in works:
                 await self._release(work, unsent=work.is_first)
@@ -202,6 +196,22 @@ class Runner:
             self._served_last[work.command.account] = self._clock()
             self._serve(work, until=until)
         return len(works) >= free
+
+    async def _take(self, rooms: Mapping[str, int], free: int) -> list[Work]:
+        """Claims, of each account in turn with other processes; whoever comes second comes again in a moment."""
+        async with self._database.transaction() as connection:
+            ours = {row["account"] for row in await connection.fetch(QUERIES.lock_claims, list(rooms))}
+            rows = await connection.fetch(
+                QUERIES.claim_due_commands,
+                [name for name in rooms if name in ours],
+                [room for name, room in rooms.items() if name in ours],
+                free,
+                self._lease_seconds,
+                RESEND_FOR.total_seconds(),
+            )
+        if len(ours) < len(rooms):
+            self._wake_in(_OTHERS_CLAIM_SECONDS)
+        return [work_of(row) for row in rows]
 
     def _room(self, name: str) -> tuple[int, tuple[float, str] | None]:
         """How many commands of an account may go out now; where none may, when to ask again and why.

@@ -216,3 +216,29 @@ async def test_a_first_attempt_that_was_held_up_covers_no_order(database: Databa
             assert (settled.status, settled.maybe_sent_at) == ("waiting", None)
             assert (await here.shop.settled(older)).status == "withdrawn"
         assert await references(here) == ["cliente-2"]
+
+
+async def test_a_sale_is_not_put_up_while_an_order_is_being_claimed(database: Database) -> None:
+    """Both long after the sale's own claim, so that the order does not wait for it."""
+    async with till(database, runner=False) as here:
+        await here.ask()
+        (row,) = await database.fetch(*CLAIM)
+        await database.execute("update cuadre.commands set attempted_at = now() - interval '17 s'")
+        newer = await create(here)
+        async with database.transaction() as connection:
+            await connection.execute("set local idle_in_transaction_session_timeout = 0")
+            await connection.fetch(QUERIES.lock_claims, [here.account.name])
+            (claimed,) = await connection.fetch(*CLAIM)
+            assert claimed["command_id"] == newer.command_id
+            putting = asyncio.create_task(send_put(Tools(database, here.shop.client), here.account, work_of(row)))
+
+            async def waits() -> bool:
+                waiting = (
+                    "select count(*) from pg_locks where locktype = 'advisory' and not granted "
+                    "and database = (select oid from pg_database where datname = current_database())"
+                )
+                return putting.done() or bool(await database.fetchval(waiting))
+
+            await until(waits, what="the sale waits for the claim")
+        assert isinstance(await putting, Outcome)
+        assert await references(here) == []

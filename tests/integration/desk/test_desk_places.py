@@ -200,3 +200,60 @@ async def test_a_newer_sale_waits_for_an_older_one_that_is_being_sent(database: 
         )
         (looked_for,) = await database.fetch(*claim)
         assert (looked_for["command_id"], looked_for["is_past"]) == (older.command_id, True)
+
+
+HOLDS_UP_CLAIMS = """
+create function public.hold_up() returns trigger language plpgsql as $$
+    begin perform pg_advisory_xact_lock(42); return new; end $$;
+create trigger hold_up before update on cuadre.commands for each row
+    when (old.idempotency_key = 'k-2' and old.lease_token is null and new.lease_token is not null)
+    execute function public.hold_up()
+"""
+
+
+WAITERS = """
+select count(*) from pg_locks where locktype = 'advisory' and not granted
+    and database = (select oid from pg_database where datname = current_database())
+"""
+
+
+async def test_two_processes_do_not_claim_an_older_and_a_newer_sale_side_by_side(database: Database) -> None:
+    async with shop(database, runner=False) as here:
+        older = await ask(here, STATIC, "k-1")
+        await hold(here, older)
+        await ask(here, LATER, "k-2")
+        await database.execute(HOLDS_UP_CLAIMS)
+
+        async def is_held_up() -> bool:
+            return bool(await database.fetchval(WAITERS))
+
+        other = here.another_runner()
+        async with database.transaction() as connection:
+            await connection.execute("set local idle_in_transaction_session_timeout = 0")
+            await connection.execute("select pg_advisory_xact_lock(42)")
+            claiming = asyncio.create_task(other._round())
+            await until(is_held_up, what="the other process is in the middle of its claim of the newer one")
+            await database.execute("update cuadre.commands set due_at = now() where command_id = $1", older.command_id)
+            await here.runner._round()
+            assert not here.runner._held, "the older one may be overtaken: whoever claims is to know first"
+        await claiming
+        await asyncio.gather(*other._held)
+        await here.runner._round()
+        assert await references(here) == ["cliente-2"]
+        assert (await here.desk.wait(older.command_id, seconds=0)).status == "withdrawn"
+
+
+async def test_a_process_comes_again_soon_where_another_was_claiming(database: Database) -> None:
+    async with shop(database, runner=False) as here:
+        asked = await ask(here, STATIC, "k-1")
+        rounds: list[None] = []
+        patient = here.another_runner(poll_seconds=3600.0, beat=lambda: rounds.append(None))
+        async with database.transaction() as connection:
+            await connection.execute("set local idle_in_transaction_session_timeout = 0")
+            assert await connection.fetch(QUERIES.lock_claims, [ACCOUNT.name])
+            task = asyncio.create_task(patient.run())
+            await until(lambda: asyncio.sleep(0, len(rounds) > 2), what="it comes again, and again")
+            assert not patient._held
+        assert (await here.desk.wait(asked.command_id, seconds=20)).status == "done"
+        await patient.stop(within_seconds=5)
+        await task
