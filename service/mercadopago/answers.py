@@ -124,12 +124,14 @@ def error_for(
         return NonsenseAnswer(f"{status} is no answer to a GET of one object", status=status)
     complaint = provider_complaint(body, token) or "without a readable reason"
     kind, outcome = _kind_of(status, about_order)
-    return kind(
+    error = kind(
         f"{status} {complaint} ({what})" if what else f"{status} {complaint}",
         outcome=outcome,
         status=status,
         retry_after_seconds=retry_after_seconds(headers.get("Retry-After"), http_date(headers.get("Date"))),
     )
+    error.code, _ = _code_and_message(_object(body)[0] or {})
+    return error
 
 
 def _kind_of(status: int, about_order: bool) -> tuple[type[MercadoPagoError], str | None]:

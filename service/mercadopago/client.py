@@ -221,14 +221,17 @@ class MercadoPagoClient(Caller):
     async def get_legacy_current(self, account: Account, external_pos_id: str) -> dict[str, object] | None:
         """The order of the legacy QR's second generation that a point of sale shows now; None for none.
 
-        Orders of the first generation cannot be asked for. Raises `MercadoPagoError`.
+        Orders of the first generation cannot be asked for. Raises `MercadoPagoError`; so it does where it is not the
+        provider that says that there is none: a 404 without a code is any gateway's.
         """
         try:
             return await self._read(
                 "get_legacy_current", account, v2_path(account, external_pos_id), _current, about_order=True
             )
-        except OrderNotFound:
-            return None
+        except OrderNotFound as error:
+            if error.code is not None:
+                return None
+            raise NonsenseAnswer(f"{error}: not Mercado Pago's own words", status=error.status) from None
 
     # Writes -------------------------------------------------------------------------------------------------------
 

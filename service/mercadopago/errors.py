@@ -48,6 +48,8 @@ class MercadoPagoError(Exception):
         self.retry_after_seconds = retry_after_seconds
         self.status = status
         """The HTTP status, 0 where there was none."""
+        self.code: str | None = None
+        """The machine's word for it in an answer of the provider's own; a page of a gateway bears none."""
 
 
 class ProviderTrouble(MercadoPagoError):  # noqa: N818 - named for what it is to the caller; the tree reads as one list

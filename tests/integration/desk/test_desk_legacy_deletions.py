@@ -131,3 +131,29 @@ async def test_a_deletion_that_cannot_be_looked_up_ends(database: Database) -> N
         deletion = await here.shop.settled(deletion)
         assert (deletion.status, deletion.message) == ("refused", UNKNOWN_DELETE)
         assert await calls(here, "legacy_delete") == 1
+
+
+async def test_a_gateways_404_does_not_say_that_the_sale_is_gone(database: Database) -> None:
+    async with till(database, "v2") as here:
+        await here.put("venta-1")
+        nothing = {"status": 400, "code": "point_of_sale_in_store_order_not_found"}
+        await here.shop.provider.faults(legacy_delete=nothing | {"count": 1}, legacy_get=A_PAGE)
+        deletion = await unknown(here, await here.ask_delete())
+        assert await here.shows() == "venta-1"
+        await here.shop.provider.faults()
+        deletion = await here.shop.settled(deletion)
+        assert (deletion.status, deletion.provider_status) == ("done", 204)
+        assert await here.shows() is None
+
+
+async def test_a_sale_is_not_put_up_again_because_a_gateway_does_not_find_it(database: Database) -> None:
+    async with till(database, "v2") as here:
+        here.hears = False
+        await here.shop.provider.faults(legacy_create=lost("after"), legacy_get=A_PAGE)
+        command = await unknown(here, await here.ask())
+        await here.shop.hurry()
+        command = await here.shop.becomes(command, status="unknown", provider_status=404)
+        assert await calls(here, "legacy_create") == 1
+        await here.shop.provider.faults()
+        assert (await here.shop.settled(command)).status == "done"
+        assert await calls(here, "legacy_create") == 1, "it showed, and was put up once"

@@ -170,3 +170,34 @@ async def test_what_a_point_of_sale_shows(body: bytes, current: object) -> None:
         with pytest.raises(NonsenseAnswer):
             await client.get_legacy_current(ACCOUNT, "CAJA01")
     assert provider.paths[0] == "/instore/qr/seller/collectors/2100457788/pos/CAJA01/orders"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error":"point_of_sale_in_store_order_not_found","message":"no order","status":404}',
+        b'{"message":"not found","error":"not_found","status":404,"cause":[]}',
+        b'{"errors":[{"code":"point_of_sale_in_store_order_not_found"}]}',
+    ],
+)
+async def test_a_point_of_sale_shows_nothing_where_the_provider_says_so(body: bytes) -> None:
+    async with Provider(http(404, body)).running() as provider, MercadoPagoClient(provider.url) as client:
+        assert await client.get_legacy_current(ACCOUNT, "CAJA01") is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><title>404 Not Found</title></html>",
+        b"",
+        b"[]",
+        b'"not_found"',
+        b'{"message":"no Route matched with those values"}',
+        b'{"timestamp":"2026-09-14","status":404,"error":"Not Found","path":"/instore"}',
+    ],
+)
+async def test_what_a_gateway_cannot_find_may_be_on_the_point_of_sale(body: bytes) -> None:
+    async with Provider(http(404, body)).running() as provider, MercadoPagoClient(provider.url) as client:
+        with pytest.raises(NonsenseAnswer) as raised:
+            await client.get_legacy_current(ACCOUNT, "CAJA01")
+    assert raised.value.status == 404
