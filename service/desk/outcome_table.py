@@ -107,7 +107,13 @@ _POLICY_AGENT = "at least one policy returned unauthorized"
 
 
 def meaning_of(kind: str, status: int, code: str | None, message: str | None = None) -> Meaning:
-    """What an HTTP answer means for a command of `kind`. `message` tells the gateway's 403, whose code is not sure."""
+    """What an HTTP answer means for a command of `kind`.
+
+    `message` tells the gateway's 403, whose code is not sure. A 400 with neither code nor message is a page of whatever
+    stands before the API, and says nothing of what became of the call behind it.
+    """
+    if status == 400 and not code and not message:
+        return Meaning.OUTAGE if kind == LEGACY_DELETE else Meaning.STILL_RUNNING
     if status == 403 and (message or "").lower().startswith(_POLICY_AGENT):
         return Meaning.ACCOUNT_REFUSED
     for row in TABLE:

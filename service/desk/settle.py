@@ -178,15 +178,16 @@ def _options_after(work: Work, outcome: Outcome, now: datetime) -> str | None:
     """What the command's options gain as JSON text; None for nothing.
 
     The option that ends repeating says for how many seconds after `now`, the end of the attempt, one may be at work at
-    the provider: a refusal says that none is, because the key would have been in use. What was found by looking is
-    marked as adopted.
+    the provider: its own refusal says that none is, because the key would have been in use; a page without its code is
+    a gateway's, which knows nothing of that. What was found by looking is marked as adopted.
     """
     if work.is_past:
         adopts = work.command.kind in _OWNERS and outcome.verdict in (Verdict.DONE, Verdict.ACCEPTED)
         return json.dumps({ADOPTED: True}) if adopts else None
     if outcome.verdict is not Verdict.COMPARE:
         return None
-    answered = outcome.status is not None and 400 <= outcome.status < 500 and outcome.status not in (408, 423)
+    refused = outcome.status is not None and 400 <= outcome.status < 500 and outcome.status not in (408, 423)
+    answered = refused and outcome.code is not None
     return json.dumps({MUST_COMPARE: 0 if answered else IN_FLIGHT.total_seconds(), ANSWERED_AT: now.isoformat()})
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from service.database.pool import Database
 from service.desk.intents import CommandRow
 from service.desk.search import NOT_FOUND
@@ -13,6 +15,7 @@ from service.mercadopago.client import MercadoPagoClient
 from service.mercadopago.json_text import dumps
 from service.mercadopago.pacing import AccountGate
 from tests.support.desk import ACCOUNT, Shop, qr, shop
+from tests.support.waiting import until
 
 
 class Between:
@@ -149,3 +152,35 @@ async def test_a_search_that_is_forbidden_holds_up_no_till(database: Database) -
         other = await here.desk.create(ACCOUNT, qr("venta-2"), key="k-2", asked_by="till-2")
         assert (await here.settled(other)).status == "done"
         assert paused(here) is None
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_gateways_400_is_no_refusal(database: Database, when: str) -> None:
+    """Whoever asked again after it, under another key, would be given the money twice."""
+    async with shop(database) as here:
+        order_id = await here.sell()
+        await here.provider.faults(refund={"status": 400, "body": "html", "when": when})
+        asked = await here.becomes(await refund(here, order_id), status="unknown", provider_status=400)
+        assert asked.settled_at is None
+        await here.provider.faults()
+        assert (await here.settled(asked)).status == "done"
+        assert len(await here.provider.refunds(order_id)) == 1
+
+
+async def test_a_gateways_400_after_a_time_out_does_not_say_that_nothing_is_at_work(database: Database) -> None:
+    async with shop(database) as here:
+        order_id = await here.sell()
+        page = {"status": 400, "body": "html", "when": "before"}
+        await here.provider.faults(refund=[{"body": "disconnect", "when": "before", "count": 1}, page])
+        asked = await here.becomes(await refund(here, order_id), status="unknown")
+        await database.execute("update cuadre.commands set maybe_sent_at = now() - interval '11 minutes'")
+        await here.hurry()
+
+        async def is_compared() -> bool:
+            return bool(await database.fetchval("select options ? 'must_compare' from cuadre.commands"))
+
+        await until(is_compared, what="nothing more is sent")
+        await here.hurry()
+        # The attempt that was lost may still land: the order is read once it has had its time.
+        found = await here.becomes(asked, status="unknown")
+        assert found.options["must_compare"] == 300

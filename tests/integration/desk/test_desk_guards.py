@@ -91,15 +91,25 @@ async def test_already_refunded_is_not_believed_to_be_ours_before_the_order_show
 
 
 @pytest.mark.parametrize(
-    ("status", "at_work"), [(408, True), (423, True), (503, True), (None, True), (409, False), (400, False)]
+    ("status", "code", "at_work"),
+    [
+        (408, "x", True),
+        (423, "x", True),
+        (503, "x", True),
+        (None, "x", True),
+        (400, None, True),
+        (404, None, True),
+        (409, "x", False),
+        (400, "x", False),
+    ],
 )
 async def test_an_attempt_may_be_at_work_unless_a_refusal_says_that_none_is(
-    database: Database, status: int | None, at_work: bool
+    database: Database, status: int | None, code: str | None, at_work: bool
 ) -> None:
     async with shop(database, runner=False) as here:
         asked = await refund(here, await here.sell())
         work = await claimed(database, asked.command_id)
-        outcome = Outcome(Verdict.COMPARE, code="x", status=status, wait_seconds=1.0, unknown=True)
+        outcome = Outcome(Verdict.COMPARE, code=code, status=status, wait_seconds=1.0, unknown=True)
         unknown = await commit_outcome(database, work, outcome, None)
         assert unknown is not None
         assert unknown.options[MUST_COMPARE] == (IN_FLIGHT.total_seconds() if at_work else 0)

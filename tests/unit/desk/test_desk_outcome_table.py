@@ -117,7 +117,7 @@ def test_every_documented_answer_has_its_verdict(kind: str) -> None:
         again = judged(kind, answer(status, code), attempts=2, age=5.0, unknown_before=True)
         found = (first.verdict.value, again.verdict.value)
         assert found == expected(kind, status, code), f"{kind} {status} {code}"
-        is_open = meaning_of(kind, status, code) in (Meaning.OUTAGE, Meaning.STILL_RUNNING)
+        is_open = meaning_of(kind, status, code, "words") in (Meaning.OUTAGE, Meaning.STILL_RUNNING)
         is_open = is_open or (kind, status) == ("create", 402)
         assert first.unknown == (is_open or first.verdict is Verdict.COMPARE)
         assert again.unknown == (again.verdict in (Verdict.RETRY, Verdict.COMPARE))
@@ -212,6 +212,21 @@ def test_a_403_without_a_reason_is_repeated_like_a_not_yet_and_then_believed(kin
     assert "access token" not in last.message
     assert "not tried any more" in last.message
     assert judged(kind, told, attempts=31, age=600.0, unknown_before=True).verdict is Verdict.COMPARE
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_400_in_nobodys_words_is_no_refusal(kind: str) -> None:
+    told = answer(400, message=None)
+    for unknown_before in (False, True):
+        first = judged(kind, told, unknown_before=unknown_before)
+        assert (first.verdict, first.unknown, first.wait_seconds) == (Verdict.RETRY, True, 1.0)
+        assert first.message is not None
+        assert "do not" in first.message
+    if kind != "legacy_delete":
+        # A page that stays has what became of it found out by looking.
+        assert judged(kind, told, attempts=31, age=600.0, unknown_before=True).verdict is Verdict.COMPARE
+    # The provider's words are believed, without a code as well.
+    assert judged(kind, answer(400)).verdict is Verdict.REFUSED
 
 
 @pytest.mark.parametrize("kind", KINDS)
