@@ -1,6 +1,8 @@
 """Guards of the desk that show only where two things go wrong at once."""
 
 import asyncio
+import re
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -10,9 +12,11 @@ from service.database.pool import Database
 from service.desk.calls import send_refund
 from service.desk.intents import QUERIES, CommandRow
 from service.desk.outcomes import Outcome, Verdict
+from service.desk.runner import CREATE_LATE_SECONDS
 from service.desk.search import IN_FLIGHT, MUST_COMPARE
 from service.desk.settle import commit_outcome
 from service.desk.work import Tools, Work, work_of
+from service.mercadopago.client import MercadoPagoClient
 from service.mercadopago.pacing import AccountGate
 from tests.support.desk import ACCOUNT, Shop, point, qr, shop
 
@@ -154,3 +158,47 @@ async def test_only_a_first_attempt_that_never_left_leaves_a_command_unsent(data
         waiting = await commit_outcome(database, work, Outcome(Verdict.UNSENT, wait_seconds=1.0), None)
         assert waiting is not None
         assert (waiting.maybe_sent_at is None) is is_first
+
+
+@pytest.mark.parametrize(
+    ("kind", "late_seconds", "is_sent"),
+    [
+        ("create", CREATE_LATE_SECONDS, False),
+        ("create", CREATE_LATE_SECONDS - 1, True),
+        ("refund", CREATE_LATE_SECONDS, True),
+    ],
+)
+async def test_a_creation_that_begins_long_after_its_claim_is_not_sent(
+    database: Database, kind: str, late_seconds: float, is_sent: bool
+) -> None:
+    """The process stood still in between: what is newer on the point of sale has not waited for it."""
+    async with shop(database, runner=False) as here:
+        order_id = await here.sell()
+        before = await here.provider.calls()
+        asked = await (
+            here.desk.create(ACCOUNT, qr("venta-2"), key="k-2", asked_by="till-1")
+            if kind == "create"
+            else refund(here, order_id)
+        )
+        stood_still = 0.0
+        frozen = here.another_runner(clock=lambda: time.monotonic() + stood_still)
+        await frozen._round()
+        (begins,) = frozen._held
+        stood_still = late_seconds
+        await asyncio.wait([begins])
+        assert (await here.provider.calls() - before)[kind, 201] == is_sent
+        found = await here.desk.find(asked.command_id)
+        assert found is not None
+        assert (found.status == "sending") is not is_sent
+        # Whoever has it next sends it, under the same key.
+        await end_leases(database)
+        here.tasks["desk"] = asyncio.create_task(here.runner.run())
+        assert (await here.settled(asked)).status == "done"
+        assert (await here.provider.calls() - before)[kind, 201] == 1
+
+
+async def test_what_is_newer_waits_for_as_long_as_a_creation_may_be_under_way() -> None:
+    """From its claim to its begin, and from there to the end of its call."""
+    (waits,) = re.findall(r"attempted_at > now\(\) - interval '(\d+) seconds'", QUERIES.claim_due_commands)
+    usual = MercadoPagoClient("https://api.mercadopago.com")
+    assert CREATE_LATE_SECONDS + usual.total_timeout_seconds < float(waits)

@@ -133,6 +133,31 @@ async def test_a_refund_that_was_accepted_namelessly_waits_again_for_its_own(dat
         assert len((await here.settled(named)).refund_ids) == 1
 
 
+async def test_a_refund_that_was_given_back_and_found_its_own_is_plainly_done(database: Database) -> None:
+    async with shop(database, runner=False) as here:
+        order_id = await here.sell()
+        nameless = await refund(here, order_id, "20.00", "r-1")
+        await database.execute(
+            "update cuadre.commands set status = 'accepted', accepted_at = now(), maybe_sent_at = now(), "
+            "attempted_at = now(), provider_status = 201, due_at = now() + interval '1 hour'"
+        )
+        await refund(here, order_id, "20.00", "r-2")
+        async with being_answered(here):
+            await here.know(order_id)
+            await put_off(here, nameless, 0)
+            await steps(here)
+            await here.becomes(nameless, status="done")
+        await here.becomes(nameless, status="accepted", provider_code="taken")
+        # Its own shows after all.
+        await here.provider.tell(f"orders/{order_id}/refund", {"amount": "20.00"})
+        await here.know(order_id)
+        await put_off(here, nameless, 0)
+        await steps(here)
+        done = await here.becomes(nameless, status="done")
+        assert len(done.refund_ids) == 1
+        assert (done.provider_code, done.message, done.last_error) == (None, None, None)
+
+
 async def test_what_was_found_by_looking_is_not_taken_from_whoever_was_answered_meanwhile(database: Database) -> None:
     async with shop(database, runner=False) as here:
         order_id = await here.sell()
