@@ -40,12 +40,14 @@ def put(
     """Put a sale on a printed QR, in place of what was there."""
     order = read_order_file(file)
     settings, accounts = configuration()
-    whose, used = account_to_use(accounts, account), key_to_use(key)
+    whose, used, who = account_to_use(accounts, account), key_to_use(key), command_line_user()
 
     return run_command(
         settings,
         accounts,
-        lambda desk: desk.put_legacy(whose, pos, order, ttl_seconds=ttl, key=used, asked_by=command_line_user()),
+        lambda desk: desk.put_legacy(
+            whose, pos, order, ttl_seconds=ttl, key=used, asked_by=who, is_named=account is not None
+        ),
         wait,
         format,
     )
@@ -61,12 +63,12 @@ def delete(
 ) -> int:
     """Take the sale off a printed QR; who is paying already may still pay."""
     settings, accounts = configuration()
-    whose, used = account_to_use(accounts, account), key_to_use(key)
+    whose, used, who = account_to_use(accounts, account), key_to_use(key), command_line_user()
 
     return run_command(
         settings,
         accounts,
-        lambda desk: desk.delete_legacy(whose, pos, key=used, asked_by=command_line_user()),
+        lambda desk: desk.delete_legacy(whose, pos, key=used, asked_by=who, is_named=account is not None),
         wait,
         format,
     )

@@ -38,9 +38,13 @@ def create_order(
     """Create an order at Mercado Pago and store it."""
     order = read_order_file(file)
     settings, accounts = configuration()
-    whose, used = account_to_use(accounts, account), key_to_use(key)
+    whose, used, who = account_to_use(accounts, account), key_to_use(key), command_line_user()
     return run_command(
-        settings, accounts, lambda desk: desk.create(whose, order, key=used, asked_by=command_line_user()), wait, format
+        settings,
+        accounts,
+        lambda desk: desk.create(whose, order, key=used, asked_by=who, is_named=account is not None),
+        wait,
+        format,
     )
 
 

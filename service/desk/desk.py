@@ -45,12 +45,18 @@ class Desk:
         self._account = account
         self._wake = wake
 
-    async def create(self, account: Account, order: Mapping[str, object], *, key: str, asked_by: str) -> CommandRow:
-        """`POST /v1/orders` with this body. Raises `InvalidRequest` with every fault at once, `KeyReused`."""
+    async def create(
+        self, account: Account, order: Mapping[str, object], *, key: str, asked_by: str, is_named: bool = True
+    ) -> CommandRow:
+        """`POST /v1/orders` with this body. Raises `InvalidRequest` with every fault at once, `KeyReused`.
+
+        `is_named`: the caller named the account. Else `account` is the usual one, and a repeat is found wherever it was
+        asked first; raises `WrongState` where that is unclear.
+        """
         key = check_key(key)
         asked = request_hash("create", None, order)
         async with self._database.acquire() as connection:
-            there = await find_by_key(connection, account.name, key, asked)
+            there = await find_by_key(connection, account.name, key, asked, unnamed_by=None if is_named else asked_by)
             if there is not None:
                 return there
             currency = await self._currency(connection, account)
@@ -117,16 +123,17 @@ class Desk:
         ttl_seconds: int | None,
         key: str,
         asked_by: str,
+        is_named: bool = True,
     ) -> CommandRow:
         """Puts a V1 order of the legacy attended QR on a point of sale, for `ttl_seconds` (600 without).
 
         Raises `InvalidRequest` with every fault at once, `WrongState` where the account's settings do not suffice,
-        `KeyReused`.
+        `KeyReused`. `is_named`: see `create`.
         """
         place, key = check_point_of_sale(external_pos_id), check_key(key)
         asked = request_hash("legacy_put", place, {"order": order, "ttl_seconds": ttl_seconds})
         async with self._database.acquire() as connection:
-            there = await find_by_key(connection, account.name, key, asked)
+            there = await find_by_key(connection, account.name, key, asked, unnamed_by=None if is_named else asked_by)
             if there is not None:
                 return there
             currency = await self._currency(connection, account)
@@ -153,12 +160,17 @@ class Desk:
             )
         )
 
-    async def delete_legacy(self, account: Account, external_pos_id: str, *, key: str, asked_by: str) -> CommandRow:
-        """Takes the legacy QR's order off a point of sale. Raises `InvalidRequest`, `WrongState`, `KeyReused`."""
+    async def delete_legacy(
+        self, account: Account, external_pos_id: str, *, key: str, asked_by: str, is_named: bool = True
+    ) -> CommandRow:
+        """Takes the legacy QR's order off a point of sale. Raises `InvalidRequest`, `WrongState`, `KeyReused`.
+
+        `is_named`: see `create`.
+        """
         place, key = check_point_of_sale(external_pos_id), check_key(key)
         asked = request_hash("legacy_delete", place, None)
         async with self._database.acquire() as connection:
-            there = await find_by_key(connection, account.name, key, asked)
+            there = await find_by_key(connection, account.name, key, asked, unnamed_by=None if is_named else asked_by)
         if there is not None:
             return there
         return await self._write_down(

@@ -11,7 +11,7 @@ from typing import Any
 from asyncpg import Record
 
 from service.database.queries import load
-from service.desk.errors import KeyReused
+from service.desk.errors import KeyReused, WrongState
 from service.orders.asked import SETTLED_STATUSES, AskedCommand
 from service.orders.money import plain
 
@@ -114,14 +114,29 @@ class Intent:
     payable_for_seconds: float | None = None
 
 
-async def find_by_key(connection: Any, account: str, key: str, request_hash: bytes) -> CommandRow | None:
-    """What this key was used for; None for a new one. Raises `KeyReused` where it was another request."""
+async def find_by_key(
+    connection: Any, account: str, key: str, request_hash: bytes, *, unnamed_by: str | None = None
+) -> CommandRow | None:
+    """What this key was used for; None for a new one. Raises `KeyReused` where it was another request.
+
+    `unnamed_by` is who asks without naming the account: another one may have been the usual one when it was asked
+    first. Raises `WrongState` where several were.
+    """
     row = await connection.fetchrow(QUERIES.read_command_by_key, account, key)
     if row is None:
-        return None
+        return None if unnamed_by is None else await _find_elsewhere(connection, key, request_hash, unnamed_by)
     if bytes(row["request_hash"]) != request_hash:
         raise KeyReused
     return command_row(row)
+
+
+async def _find_elsewhere(connection: Any, key: str, request_hash: bytes, asked_by: str) -> CommandRow | None:
+    rows = await connection.fetch(QUERIES.read_repeats_elsewhere, key, request_hash, asked_by)
+    if len(rows) > 1:
+        names = ", ".join(row["account"] for row in rows)
+        message = f"this was asked under this key for several accounts ({names}): name the account"
+        raise WrongState(message, code="account_unclear")
+    return command_row(rows[0]) if rows else None
 
 
 async def write_down(connection: Any, intent: Intent) -> tuple[CommandRow, bool]:

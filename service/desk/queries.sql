@@ -20,6 +20,22 @@ select * from cuadre.commands where command_id = $1;
 -- What a key of the account has been used for.
 select * from cuadre.commands where account = $1 and idempotency_key = $2;
 
+-- name: read_repeats_elsewhere
+-- Commands of any account under this key, for the same request and asked by the same caller. The accounts are found one
+-- by one in the index of keys, because a key alone is in none.
+with recursive known as (
+    (select c.account from cuadre.commands as c order by c.account limit 1)
+    union all
+    select (select c.account from cuadre.commands as c where c.account > known.account order by c.account limit 1)
+    from known
+    where known.account is not null
+)
+select c.*
+from known
+join cuadre.commands as c on c.account = known.account and c.idempotency_key = $1
+where c.request_hash = $2 and c.asked_by = $3
+order by c.account;
+
 -- name: lock_command
 -- One command, locked: whether it may be withdrawn or settled by hand is decided by who gets here first.
 select *, coalesce(leased_until > clock_timestamp(), false) as is_held from cuadre.commands where command_id = $1

@@ -65,8 +65,12 @@ _STATUSES: dict[type[DeskError], int] = {
 async def create_order(request: web.Request, asked: Asked[CommandParameters, CreateBody]) -> web.Response:
     """An order at the provider: 201 with its own answer."""
     desk, account = _desk(request), account_to_use(request, asked.body.account)
-    order, who = asked.body.order, request[KEY].name
-    return await _command(request, asked.query, lambda: desk.create(account, order, key=asked.key, asked_by=who))
+    body, who = asked.body, request[KEY].name
+    return await _command(
+        request,
+        asked.query,
+        lambda: desk.create(account, body.order, key=asked.key, asked_by=who, is_named=bool(body.account)),
+    )
 
 
 async def cancel_order(request: web.Request, asked: Asked[CommandParameters, EmptyBody]) -> web.Response:
@@ -101,7 +105,13 @@ async def put_legacy(request: web.Request, asked: Asked[CommandParameters, Legac
         request,
         asked.query,
         lambda: desk.put_legacy(
-            account, external_pos_id, body.order, ttl_seconds=body.ttl_seconds, key=asked.key, asked_by=who
+            account,
+            external_pos_id,
+            body.order,
+            ttl_seconds=body.ttl_seconds,
+            key=asked.key,
+            asked_by=who,
+            is_named=bool(body.account),
         ),
     )
 
@@ -110,10 +120,11 @@ async def delete_legacy(request: web.Request, asked: Asked[LegacyDeleteParameter
     """204 once nothing is on the printed QR."""
     desk, account = _desk(request), account_to_use(request, asked.query.account or None)
     external_pos_id = path_parameter(request, "external_pos_id", EXTERNAL_POS_ID)
+    who, is_named = request[KEY].name, bool(asked.query.account)
     return await _command(
         request,
         asked.query,
-        lambda: desk.delete_legacy(account, external_pos_id, key=asked.key, asked_by=request[KEY].name),
+        lambda: desk.delete_legacy(account, external_pos_id, key=asked.key, asked_by=who, is_named=is_named),
     )
 
 

@@ -167,6 +167,7 @@ async def large(database_dsn: str, database: Database) -> AsyncIterator[Database
         ("read_commands_to_see", []),
         ("read_unknown_without_discrepancy", [900.0]),
         ("read_command_by_key", ["default", "key-7"]),
+        ("read_repeats_elsewhere", ["key-7", b"\x00", "till"]),
         ("read_commands_of_order", ["ORD" + "7".rjust(26, "0")]),
         ("read_command_gauges", []),
     ],
