@@ -60,6 +60,21 @@ def server(row: Row) -> list[Check]:
     return [Check("database", "ok", f"{version}, writable")]
 
 
+def sessions(idle_in_transaction_seconds: float, ack_timeout_seconds: float) -> list[Check]:
+    """A warning where a process that stands still in a transaction keeps its locks longer than an answer may take."""
+    if 0 < idle_in_transaction_seconds < ack_timeout_seconds:
+        return []
+    lasts = f"for {idle_in_transaction_seconds:g} s" if idle_in_transaction_seconds else "for ever"
+    return [
+        Check(
+            "sessions",
+            "warn",
+            f"a process that stands still in a transaction holds its orders, and their notifications, {lasts}",
+            "alter role ROLE set idle_in_transaction_session_timeout = '3s' (a pooler leaves it to the role)",
+        )
+    ]
+
+
 def clocks(database_ahead: float | None, provider_ahead: float | None) -> Check:
     """The three clocks against each other: how many seconds the others are ahead of this machine (None: unknown)."""
     ahead = {"this machine": 0.0, "the database": database_ahead, "Mercado Pago": provider_ahead}

@@ -133,6 +133,7 @@ async def _database(settings: Settings, accounts: AccountBook) -> tuple[list[Che
             assert row is not None  # a query without a table makes one row
             ahead = await _ahead(database)
             found = checks.server(row)
+            found += checks.sessions(row["idle_in_transaction_seconds"], settings.ack_timeout_seconds)
             schema = await _schema(database)
             found.append(schema)
             if schema.status == "ok":

@@ -14,11 +14,14 @@ left join cuadre.sync as s on s.order_id = wanted.order_id;
 select reason, body, seen_at from cuadre.unreadable_payloads where order_id = $1;
 
 -- name: read_server
--- The server's version, whether it takes writes, and its clock.
+-- The server's version, whether it takes writes, and how long this session may stand still in a transaction (0: for ever).
 select
     current_setting('server_version') as version,
     current_setting('server_version_num')::integer as version_number,
-    not pg_is_in_recovery() and not current_setting('transaction_read_only')::boolean as writable;
+    not pg_is_in_recovery() and not current_setting('transaction_read_only')::boolean as writable,
+    (
+        select setting::float8 / 1000 from pg_settings where name = 'idle_in_transaction_session_timeout'
+    ) as idle_in_transaction_seconds;
 
 -- name: read_clock
 -- The database's clock, which stamps and schedules.

@@ -329,6 +329,18 @@ async def test_rows_in_a_default_partition(cuadre: Cuadre, database: Database) -
     assert (row["status"], row["found"]) == ("warn", "rows in the default partition of notifications")
 
 
+async def test_sessions_that_a_pooler_leaves_as_they_are(
+    cuadre: Cuadre, database: Database, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("CUADRE_DATABASE_STATEMENT_CACHE", "0")
+    [row] = of(await examined(cuadre, code=0), "sessions")
+    assert row["status"] == "warn"
+    assert "for ever" in row["found"]
+    name = await database.fetchval("select quote_ident(current_database())")
+    await database.execute(f"alter database {name} set idle_in_transaction_session_timeout = '3s'")
+    assert of(await examined(cuadre, code=0), "sessions") == []
+
+
 async def test_open_discrepancies(cuadre: Cuadre, provider: Provider) -> None:
     body = order_fixture("order-processed-qr")
     body["transactions"]["refunds"] = [

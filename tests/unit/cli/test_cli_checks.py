@@ -48,6 +48,13 @@ def test_servers(number: int, writable: bool, status: str) -> None:
     assert check.status == status
 
 
+@pytest.mark.parametrize(("seconds", "words"), [(0.0, "for ever"), (60.0, "for 60 s"), (4.0, "for 4 s"), (3.0, None)])
+def test_sessions_end_within_the_time_of_an_answer(seconds: float, words: str | None) -> None:
+    found = checks.sessions(seconds, 4.0)
+    assert [check.status for check in found] == (["warn"] if words else [])
+    assert all(words is not None and words in check.found for check in found)
+
+
 def seller(user_id: str = "7") -> Seller:
     return Seller(user_id=user_id, site_id="MLA", nickname="N", is_test=True, provider_date=None)
 
