@@ -222,6 +222,7 @@ async def _prepare_schema(database: Database, dsn: str, migrate_first: bool) -> 
     while True:
         try:
             if migrate_first:
+                await database.fetchval("select 1")  # the pool tells a closed database from one that refuses for good
                 await migrate(dsn, on_progress=lambda text: log.info("migrating", step=text))
             async with database.acquire() as connection:
                 state = await schema_state(connection)

@@ -6,11 +6,14 @@ server go, or turn read-only after a failover, takes the whole pool's connection
 
 import asyncio
 import contextlib
+import errno
+import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
 
 import asyncpg
+import structlog
 from asyncpg import exceptions
 from asyncpg.exceptions import _base as client_exceptions
 
@@ -21,8 +24,18 @@ if TYPE_CHECKING:
 
     Connection = PoolConnectionProxy[asyncpg.Record]
 
+log = structlog.stdlib.get_logger(__name__)
+
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
 WRITABLE_TIMEOUT_SECONDS: Final = 2.0
+REFUSAL_SAID_EVERY_SECONDS: Final = 5.0
+
+# What libpq keeps to itself; asyncpg would send it to the server, which knows no such settings.
+_LIBPQ_ONLY: Final = frozenset({
+    "channel_binding", "connect_timeout", "fallback_application_name", "gssencmode", "keepalives", "keepalives_count",
+    "keepalives_idle", "keepalives_interval", "load_balance_hosts", "requirepeer", "sslcompression", "sslsni",
+    "tcp_user_timeout",
+})  # fmt: skip
 
 # One item's values are wrong; the same statement with other values would do. Includes what asyncpg refuses to encode.
 # Look for these first: asyncpg's own DataError is an InterfaceError, too.
@@ -69,6 +82,12 @@ def is_item_fault(error: BaseException) -> bool:
     return isinstance(error, ITEM_FAULT)
 
 
+class DatabaseRefusesError(ConnectionError):
+    """The server answers, and lets nobody in at this moment: the database is closed, or has another name for a while,
+    the login is locked, the password is being changed. Not a fault of what was asked, so it is waited for.
+    """
+
+
 class Querying(Protocol):
     """What can run a query: a `Database`, a pooled connection, a plain asyncpg connection."""
 
@@ -96,6 +115,7 @@ class Database:
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", *, acquire_timeout_seconds: float) -> None:
         self._pool = pool
         self._acquire_timeout_seconds = acquire_timeout_seconds
+        self._refusal_said_at = -REFUSAL_SAID_EVERY_SECONDS
 
     @classmethod
     async def connect(
@@ -110,7 +130,7 @@ class Database:
         command_timeout_seconds: float = 30.0,
         acquire_timeout_seconds: float = 5.0,
     ) -> "Database":
-        """A pool for `dsn`; a server that is down is no error, a malformed DSN or a refused password is.
+        """A pool for `dsn`; a server that is down or closed is no error, a malformed DSN or a refused password is.
 
         `min_size` connections are opened at once where the server answers. `statement_cache_size=0` is for PgBouncer
         in transaction mode; no session settings are sent then, because it refuses them. With several hosts in the DSN
@@ -143,19 +163,42 @@ class Database:
                     await held.enter_async_context(self.acquire(timeout_seconds=WRITABLE_TIMEOUT_SECONDS))
             except exceptions.ClientConfigurationError:
                 raise
+            except DatabaseRefusesError as error:
+                if isinstance(error.__cause__, exceptions.ObjectNotInPrerequisiteStateError):
+                    return  # it takes no connections for now
+                raise error.__cause__ or error from None
             except UNAVAILABLE:
                 return
 
     @contextlib.asynccontextmanager
     async def acquire(self, *, timeout_seconds: float | None = None) -> "AsyncIterator[Connection]":
-        """A connection for the block. Raises TimeoutError when none is free in time, else what asyncpg raises."""
+        """A connection for the block.
+
+        Raises TimeoutError when none is free in time, `DatabaseRefusesError` when the server lets nobody in, else what
+        asyncpg raises.
+        """
         try:
-            async with self._pool.acquire(timeout=timeout_seconds or self._acquire_timeout_seconds) as connection:
-                yield connection
+            async with contextlib.AsyncExitStack() as held:
+                yield await self._enter(held, timeout_seconds or self._acquire_timeout_seconds)
         except BaseException as error:
             if _server_is_gone(error):
                 await self._pool.expire_connections()
             raise
+
+    async def _enter(self, held: contextlib.AsyncExitStack, timeout_seconds: float) -> "Connection":
+        try:
+            return await held.enter_async_context(self._pool.acquire(timeout=timeout_seconds))
+        except exceptions.PostgresError as error:
+            if isinstance(error, UNAVAILABLE):
+                raise
+            now = time.monotonic()
+            if now >= self._refusal_said_at + REFUSAL_SAID_EVERY_SECONDS:
+                self._refusal_said_at = now
+                log.warning(
+                    "database_refuses", error=type(error).__name__, reason=str(error),
+                    advice="it is tried again; look at CUADRE_DATABASE_URL and at the server",
+                )  # fmt: skip
+            raise DatabaseRefusesError(errno.ECONNREFUSED, str(error)) from error
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> "AsyncIterator[Connection]":
@@ -219,10 +262,14 @@ class Database:
 def connect_arguments(
     dsn: str, *, statement_cache_size: int = 0, settings: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    """Arguments for asyncpg's `connect` and `create_pool` that every connection of ours shares."""
+    """Arguments for asyncpg's `connect` and `create_pool` that every connection of ours shares.
+
+    Of what a DSN for libpq may say besides, `connect_timeout` (seconds) is heeded; the rest that is libpq's own is not.
+    """
+    dsn, connect_timeout_seconds = _without_libpqs_own(dsn)
     arguments: dict[str, Any] = {
         "dsn": dsn,
-        "timeout": CONNECT_TIMEOUT_SECONDS,
+        "timeout": connect_timeout_seconds or CONNECT_TIMEOUT_SECONDS,
         "statement_cache_size": statement_cache_size,
     }
     if statement_cache_size > 0 and settings:
@@ -262,6 +309,18 @@ def _server_is_gone(error: BaseException) -> bool:
         return not isinstance(error, TimeoutError)  # none was free in time, or one statement took too long
     # asyncpg says so in words only: "connection is closed", "connection was closed in the middle of operation".
     return isinstance(error, exceptions.InterfaceError) and "closed" in str(error) and "connection" in str(error)
+
+
+def _without_libpqs_own(dsn: str) -> tuple[str, float]:
+    """The DSN as asyncpg understands it, and its `connect_timeout` in seconds; 0 where it has none."""
+    parts = urlsplit(dsn)
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    theirs = {name: value for name, value in options if name in _LIBPQ_ONLY}
+    if not theirs:
+        return dsn, 0.0
+    kept = urlencode([(name, value) for name, value in options if name not in _LIBPQ_ONLY], quote_via=quote)
+    seconds = theirs.get("connect_timeout", "")
+    return parts._replace(query=kept).geturl(), float(seconds) if seconds.isdecimal() else 0.0
 
 
 def _needs_a_writable_host(dsn: str) -> bool:

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from service.database.embedded import EmbeddedPostgres
+from tests.shared_postgres import Maintenance
 from tests.support.processes import SECRET, TOKEN, Simulator, call, free_port, serving, simulator
 from tests.support.waiting import until_sync
 
@@ -76,6 +77,31 @@ def test_it_waits_for_a_database_that_is_down(tmp_path: Path, own_postgres: Embe
         until_sync(service.is_ready, what="it begins by itself")
         assert call(url, {}) == (200, {"status": "recorded"})
         assert service.process.output().count("waiting_for_database") >= 1
+
+
+def test_it_waits_for_a_database_that_lets_nobody_in(
+    tmp_path: Path, database_dsn: str, maintenance: Maintenance
+) -> None:
+    name = database_dsn.split("?", maxsplit=1)[0].rpartition("/")[2]
+
+    def shut() -> None:
+        maintenance.execute(f"alter database {name} allow_connections false")
+        maintenance.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'")
+
+    shut()
+    with serving(tmp_path, database_dsn, "http://127.0.0.1:9", arguments=("--migrate",), ready=False) as service:
+        url = f"http://127.0.0.1:{service.public_port}/webhooks/mercadopago?type=order&data.id=ORD{1:026d}"
+        for _ in range(2):  # from its beginning, and in the middle of its work
+            until_sync(lambda: service.get("/healthz")[0] == 200, what="it is alive")
+            until_sync(lambda: service.get("/readyz")[1]["status"] == "not_ready", what="and not ready")
+            assert call(url, {}) == (503, {"status": "unavailable"})
+            assert service.get("/api/v1/orders")[0] == 503
+            until_sync(lambda: "database_refuses" in service.process.output(), what="it says why")
+            maintenance.execute(f"alter database {name} allow_connections true")
+            until_sync(service.is_ready, what="it goes on by itself")
+            assert call(url, {}) == (200, {"status": "recorded"})
+            shut()
+        assert "Traceback" not in service.process.output()
 
 
 def test_sigterm_drains_and_ends_with_0(tmp_path: Path, database_dsn: str) -> None:

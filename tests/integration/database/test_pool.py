@@ -4,12 +4,20 @@ import asyncio
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from service.database.embedded import EmbeddedPostgres, StopMode
-from service.database.pool import UNAVAILABLE, Database
+from service.database.pool import (
+    CONNECT_TIMEOUT_SECONDS,
+    UNAVAILABLE,
+    Database,
+    DatabaseRefusesError,
+    connect_arguments,
+)
 from service.settings import Settings
 from service.telemetry import metrics
 from tests.integration.database.conditions import wait_until_async
+from tests.shared_postgres import Maintenance
 
 
 def pool_gauge(state: str) -> float | None:
@@ -195,3 +203,36 @@ async def test_a_demoted_primarys_connections_are_thrown_away(own_postgres: Embe
         assert not await database.is_writable()
     finally:
         await database.close()
+
+
+async def test_a_database_that_lets_nobody_in_is_waited_for(database_dsn: str, maintenance: Maintenance) -> None:
+    with capture_logs() as lines:
+        database = await Database.connect(database_dsn)
+        name = await database.fetchval("select current_database()")
+        maintenance.execute(f"alter database {name} allow_connections false")
+        maintenance.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'")
+        with pytest.raises(UNAVAILABLE):
+            await database.fetchval("select 1")
+        for _ in range(3):
+            with pytest.raises(DatabaseRefusesError, match="not currently accepting"):
+                await database.fetchval("select 1")
+        begun_meanwhile = await Database.connect(database_dsn)
+        maintenance.execute(f"alter database {name} allow_connections true")
+        assert await database.fetchval("select 1") == 1
+        assert await begun_meanwhile.fetchval("select 1") == 1
+        await begun_meanwhile.close()
+        await database.close()
+    said = [line for line in lines if line["event"] == "database_refuses"]
+    assert 1 <= len(said) <= 2, "one line of each pool every five seconds"
+    assert said[0]["error"] == "ObjectNotInPrerequisiteStateError"
+
+
+async def test_what_a_dsn_says_to_libpq_alone_is_not_said_to_the_server(database_dsn: str) -> None:
+    more = "connect_timeout=3&keepalives_idle=30&sslsni=0"
+    database = await Database.connect(f"{database_dsn}&{more}")
+    assert await database.fetchval("select 1") == 1
+    await database.close()
+    arguments = connect_arguments(f"postgresql://u:p%40ss@one:1,two:2/name?{more}&application_name=a%20b")
+    assert arguments["dsn"] == "postgresql://u:p%40ss@one:1,two:2/name?application_name=a%20b"
+    assert arguments["timeout"] == 3.0
+    assert connect_arguments("postgresql:///name?connect_timeout=0")["timeout"] == CONNECT_TIMEOUT_SECONDS
