@@ -23,7 +23,7 @@ ROWS = 20_000
 FILL = f"""
 insert into cuadre.sync (order_id, account, trust, requested, fetched, due_at)
 select 'ORD' || lpad(n::text, 26, '0'), 'default', case when n % 10 = 0 then 0 else 2 end, 1, 1,
-    now() + make_interval(secs => n) from generate_series(1, {ROWS}) as n;
+    now() + interval '1 h' + make_interval(secs => n) from generate_series(1, {ROWS}) as n;
 insert into cuadre.orders (order_id, account, status, type, external_reference, is_sale, created_at, payload,
     payload_hash, version, claimed_at, fetched_at, first_seen_at, changed_at)
 select 'ORD' || lpad(n::text, 26, '0'), 'default', 'processed', 'qr', 'caja-1', true, now(), '{{}}', '\\x00', 1, now(),
