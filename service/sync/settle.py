@@ -14,6 +14,7 @@ from service.sync.claims import Claim
 
 TROUBLE_BASE_SECONDS, TROUBLE_CAP_SECONDS = 1.0, 900.0
 NOT_FOUND_BASE_SECONDS, NOT_FOUND_CAP_SECONDS = 2.0, 300.0
+NOT_FOUND_JITTER = 0.1
 FAULT_BASE_SECONDS, FAULT_CAP_SECONDS = 1.0, 300.0
 NOT_FOUND_GRACE = timedelta(hours=1)
 TROUBLE_GRACE = timedelta(hours=24)
@@ -128,8 +129,7 @@ def settle_failure(claim: Claim, failure: Failure, *, now: datetime, random: flo
     if failure.counts:
         attempts, troubles = (claim.attempts if same_kind else 1), 0
         reason = _order_fault_ends(failure.kind, attempts, now - since)
-        base, cap = _steps(failure.kind)
-        wait = backoff_seconds(attempts, base, cap, random)
+        wait = _order_fault_waits(failure.kind, attempts, random)
     else:
         # Not its fault: the attempt that the claim counted is given back.
         attempts, troubles = claim.attempts - 1, claim.troubles + 1
@@ -173,7 +173,9 @@ def _order_fault_ends(kind: str, attempts: int, failing_for: timedelta) -> str |
     return kind if attempts >= limit else None
 
 
-def _steps(kind: str) -> tuple[float, float]:
-    if kind == "not_found":
-        return NOT_FOUND_BASE_SECONDS, NOT_FOUND_CAP_SECONDS
-    return FAULT_BASE_SECONDS, FAULT_CAP_SECONDS
+def _order_fault_waits(kind: str, attempts: int, random: float) -> float:
+    """Seconds. A 404 mostly means that the order is too new for the provider's replica: sooner is no use."""
+    if kind != "not_found":
+        return backoff_seconds(attempts, FAULT_BASE_SECONDS, FAULT_CAP_SECONDS, random)
+    nominal = min(NOT_FOUND_CAP_SECONDS, NOT_FOUND_BASE_SECONDS * 2.0 ** min(attempts - 1, 64))
+    return float(nominal * (1 + NOT_FOUND_JITTER * (2 * random - 1)))

@@ -105,12 +105,15 @@ def test_another_kind_of_trouble_begins_anew() -> None:
 NOT_FOUND = Failure("not_found", "404", counts=True)
 
 
-@pytest.mark.parametrize(("attempts", "most"), [(1, 2), (2, 4), (8, 256), (9, 300), (40, 300)])
-def test_not_found_backs_off_from_two_seconds_to_five_minutes(attempts: int, most: float) -> None:
+@pytest.mark.parametrize(("attempts", "nominal"), [(1, 2), (2, 4), (8, 256), (9, 300), (40, 300)])
+@pytest.mark.parametrize(("random", "share"), [(0.0, 0.9), (0.5, 1.0), (0.99999, 1.1)])
+def test_not_found_backs_off_from_two_seconds_to_five_minutes(
+    attempts: int, nominal: float, random: float, share: float
+) -> None:
     failing = claim(attempts=attempts, last_error="not_found: 404", failing_since=NOW - timedelta(minutes=59))
-    settled = settle(failing, NOT_FOUND)
+    settled = settle_failure(failing, NOT_FOUND, now=NOW, random=random, others_succeed=False)
     assert (settled.attempts, settled.quarantine_reason) == (attempts, None)
-    assert timedelta(seconds=most * 0.99) <= settled.due_at - NOW <= timedelta(seconds=most)
+    assert (settled.due_at - NOW).total_seconds() == pytest.approx(nominal * share, rel=1e-3)
 
 
 def test_not_found_for_an_hour_is_quarantined() -> None:
