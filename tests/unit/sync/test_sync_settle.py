@@ -113,6 +113,7 @@ def test_not_found_backs_off_from_two_seconds_to_five_minutes(
     failing = claim(attempts=attempts, last_error="not_found: 404", failing_since=NOW - timedelta(minutes=59))
     settled = settle_failure(failing, NOT_FOUND, now=NOW, random=random, others_succeed=False)
     assert (settled.attempts, settled.quarantine_reason) == (attempts, None)
+    assert settled.due_at is not None
     assert (settled.due_at - NOW).total_seconds() == pytest.approx(nominal * share, rel=1e-3)
 
 
