@@ -5,6 +5,7 @@ Others of the kind: killed in the middle of a storm, two replicas, a restarted P
 (tests/chaos/run.py).
 """
 
+import itertools
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -87,11 +88,9 @@ def test_frozen_past_its_lease_and_continued_changes_nothing_wrong(tmp_path: Pat
             until_sync(frozen.is_ready, what="the first replica is ready", seconds=30)
             provider.tell("webhook", {"url": frozen.webhook_url})
             provider.tell("faults", {"get_order": {"latency_ms": [1, 2500]}})
-            sell_paid(provider, 30)
+            sell_paid(provider, range(30))
             until_sync(lambda: len(stored(database_dsn)) >= 3, what="it is at work")
-            freeze_in_a_transaction(frozen, database_dsn)
-            held = query(database_dsn, "select order_id from cuadre.sync where leased_until is not null")
-            assert held, "it stands still with orders in its hands"
+            freeze_in_a_transaction(frozen, database_dsn, provider)
             other.start()
             until_sync(other.is_ready, what="the second replica is ready", seconds=30)
             provider.tell("webhook", {"url": other.webhook_url})
@@ -109,23 +108,26 @@ def test_frozen_past_its_lease_and_continued_changes_nothing_wrong(tmp_path: Pat
             assert "Traceback" not in frozen.log.read_text() + other.log.read_text()
 
 
-def freeze_in_a_transaction(replica: Replica, dsn: str) -> None:
-    """It stands still where that hurts most: with rows locked that the others need."""
-    locked = "select 1 from pg_stat_activity where state = 'idle in transaction' and datname = current_database()"
+def freeze_in_a_transaction(replica: Replica, dsn: str, provider: Simulator) -> None:
+    """It stands still where that hurts most: with orders in its hands, and rows locked that the others need."""
+    locks = "select 1 from pg_stat_activity where state = 'idle in transaction' and datname = current_database()"
+    holds = "select 1 from cuadre.sync where leased_until is not null"
+    more = itertools.count(30)
 
     def is_frozen_there() -> bool:
+        sell_paid(provider, range(number := next(more), number + 1))
         replica.freeze()
-        if query(dsn, locked):
+        if query(dsn, locks) and query(dsn, holds):
             return True
         replica.thaw()
         return False
 
-    until_sync(is_frozen_there, what="it stands still in a transaction")
+    until_sync(is_frozen_there, what="it stands still in a transaction", seconds=40)
 
 
-def sell_paid(provider: Simulator, count: int) -> None:
+def sell_paid(provider: Simulator, numbers: range) -> None:
     """Paid QR orders."""
-    for number in range(count):
+    for number in numbers:
         body = {"type": "qr", "total_amount": f"{100 + number}.00", "external_reference": f"venta-{number}"}
         provider.tell("orders", body | {"status": "processed"})
 
