@@ -28,7 +28,8 @@ for refunds that are processing or failed), `false`, or an action text such as `
          refunds?: ["30.00", "70.00"], quirks?: [...], overrides?: {deep merge}}
         status is any of created, at_terminal, processing, action_required, processed, partially_refunded, refunded,
         expired, canceled, failed, charged_back: the order goes there step by step, only the last step is announced.
-        status_detail replaces the detail of that last step.
+        status_detail replaces the detail of that last step. An online order asked for as expired is expired; one that
+        runs out, or is told to expire, is canceled/expired as the provider shows it.
         quirks: alpha2_country, site_country, no_currency, two_digit_fractions, nine_digit_fractions, discounts_object,
         discounts_array, empty_taxes, unknown_fields, number_amounts, refunded_detail_created.
     POST /_sim/orders                    {raw: {whole order, kept verbatim; needs "id"}}

@@ -272,7 +272,7 @@ def _steps(spec: OrderSpec) -> list[Change]:
         "at_terminal": [lambda body, _: lifecycle.terminal(body)],
         "processing": [lambda body, _: lifecycle.processing(body, status_detail=detail or spec.payment_detail)],
         "action_required": [lambda body, _: lifecycle.action_required(body, status_detail=detail)],
-        "expired": [lambda body, _: lifecycle.expire(body)],
+        "expired": [lambda body, _: lifecycle.expire(body, status="expired")],
         "canceled": [lambda body, _: lifecycle.cancel(body)],
         "failed": [lambda body, chance: lifecycle.fail(body, chance, status_detail=spec.payment_detail)],
         "processed": [pay],

@@ -272,11 +272,12 @@ def _new_chargeback(body: Json, chance: Chance, status: str, amount: str | None)
     }
 
 
-def expire(body: Json) -> str | None:
-    """Time ran out. An online order shows up as `canceled/expired`, as observed."""
+def expire(body: Json, *, status: str | None = None) -> str | None:
+    """Time ran out. An online order shows up as `canceled/expired`, as observed, unless a `status` is given."""
     require(body, "expire", "cannot_expire_order")
     _end_payments(body, "expired", "expired")
-    body |= {"status": "canceled" if body.get("type") == "online" else "expired", "status_detail": "expired"}
+    usual = "canceled" if body.get("type") == "online" else "expired"
+    body |= {"status": status or usual, "status_detail": "expired"}
     return event_of(body)
 
 

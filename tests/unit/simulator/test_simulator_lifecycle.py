@@ -19,7 +19,7 @@ from service.simulator.ledger import Change, Ledger, SimulatedOrder
 from service.simulator.lifecycle import Forbidden
 from service.simulator.money import total
 from service.simulator.payloads import payments_of, records_of
-from service.simulator.spec import STATUSES, read_spec
+from service.simulator.spec import ORDER_TYPES, STATUSES, read_spec
 
 
 def give_back(amount: str | None = None, status: str = "processed") -> Change:
@@ -79,10 +79,18 @@ def test_every_status_meets_every_change(ledger: Ledger, now: datetime, status: 
 
 
 def test_an_expired_online_order_shows_up_as_canceled(ledger: Ledger, now: datetime) -> None:
-    order, event = ledger.create(read_spec({"type": "online", "status": "expired", "total_amount": "19.90"}), now)
+    order, _ = ledger.create(read_spec({"type": "online", "total_amount": "19.90"}), now)
+    event = ledger.change(order, CHANGES["expire"], now)
     assert (order.status, order.body["status_detail"], event) == ("canceled", "expired", "order.canceled")
     assert order.body["total_paid_amount"] == "19.90"
     assert payments_of(order.body)[0]["status"] == "expired"
+
+
+@pytest.mark.parametrize("kind", ORDER_TYPES)
+@pytest.mark.parametrize("status", sorted(set(STATUSES) - {"partially_refunded"}))
+def test_an_order_is_made_in_the_state_that_is_asked_for(ledger: Ledger, now: datetime, kind: str, status: str) -> None:
+    order, event = ledger.create(read_spec({"type": kind, "status": status}), now)
+    assert (order.status, event) == (status, lifecycle.EVENT_OF_STATUS.get(status))
 
 
 @pytest.mark.parametrize(

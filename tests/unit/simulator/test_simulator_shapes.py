@@ -75,7 +75,7 @@ ORDERS: dict[str, dict[str, Any]] = {
     "order-failed-point.json": {"type": "point", "status": "failed"},
     "order-action-required-point.json": {"type": "point", "status": "action_required"},
     "order-charged-back-online.json": {"type": "online", "status": "charged_back", "payment_method": CARD},
-    "variants/order-canceled-expired-online-pix.json": {"type": "online", "status": "expired", "test": True},
+    "variants/order-canceled-expired-online-pix.json": {"type": "online", "test": True},
     "variants/order-created-qr-hybrid.json": {
         "mode": "hybrid",
         "discounts": DISCOUNT,
@@ -102,12 +102,17 @@ ORDERS: dict[str, dict[str, Any]] = {
     },
 }
 
+# These ended as the provider ends them; nobody asks for that state by its name.
+RAN_OUT = {"variants/order-canceled-expired-online-pix.json"}
+
 
 @pytest.mark.parametrize("name", ORDERS)
 def test_an_order_has_the_structure_of_the_captured_one(
     ledger: Ledger, now: datetime, captured: Load, structure: Structure, name: str
 ) -> None:
     order, _ = ledger.create(read_spec(ORDERS[name]), now)
+    if name in RAN_OUT:
+        ledger.change(order, lambda body, _: lifecycle.expire(body), now)
     example = captured(name)
     shown = json.loads(order.rendered)
     assert structure(shown) == structure(example)
