@@ -7,6 +7,7 @@ listeners close, what is in flight finishes, leases are released; all within 25 
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from aiohttp import web
 
 from service import __version__
 from service.accounts import AccountBook, AccountsFile
+from service.cli.failures import CommandError
 from service.cli.working_rooms import WorkingRooms
 from service.database.migrations import MigrationError, SchemaState, migrate, schema_state
 from service.database.pool import UNAVAILABLE, Database
@@ -166,8 +168,26 @@ async def _open(running: _Running, app: web.Application, host: str, port: int, n
     runner = kind(app, access_log=None, shutdown_timeout=REQUESTS_SECONDS, auto_decompress=False)
     await runner.setup()
     running.runners.append(runner)
-    await web.TCPSite(runner, host, port).start()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except (OSError, UnicodeError) as error:
+        raise CommandError(cannot_listen(error, host, port, name)) from error
     log.info("listening", app=name, host=host, port=runner.addresses[0][1])
+
+
+def cannot_listen(error: OSError | UnicodeError, host: str, port: int, name: str) -> str:
+    """One line: where, why, and which setting to change. A host that is none fails in many ways, a port in few."""
+    code = getattr(error, "errno", None)
+    if code == errno.EADDRINUSE:
+        why, advice = "the port is taken", f"end what listens there, or choose another CUADRE_{name.upper()}_PORT"
+    elif code == errno.EACCES:
+        why, advice = "not allowed", f"choose a CUADRE_{name.upper()}_PORT above 1023"
+    else:
+        # asyncio wraps the system's words for an address in its own; a name that is not found has words of its own.
+        own = getattr(error, "strerror", None) or "no host name"
+        why = os.strerror(code) if code is not None and code > 0 else own
+        advice = f"CUADRE_{name.upper()}_HOST must be an address of this machine, or 0.0.0.0 for all"
+    return f"cannot listen on {host}:{port} ({why}); {advice}"
 
 
 async def _run(
