@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -32,6 +32,12 @@ _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,253}")
 _DATABASE_SCHEMES = ("postgres://", "postgresql://")
 # Words of a DSN's query that may be shown; everything else of it (passwords, key files) is left out.
 _SHOWN_DSN_WORDS = frozenset({"host", "port", "dbname", "user", "target_session_attrs", "sslmode", "application_name"})
+# What these words of a DSN's query may say; asyncpg would refuse the rest, when it is too late to name the setting.
+_DSN_CHOICES = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "target_session_attrs": ("any", "primary", "standby", "prefer-standby", "read-write", "read-only"),
+}
+_IN_A_PASSWORD = "in a password, @ : / ? # [ ] are written %40 %3A %2F %3F %23 %5B %5D"  # noqa: S105 - advice
 _EVERY_INTERFACE = "0.0.0.0"  # noqa: S104 - webhooks, probes and scrapes come from outside  # nosec B104
 _PORT = "a port from 1 to 65535, or 0 for any free one"
 _PORTS = ("public_port", "internal_port")
@@ -64,9 +70,12 @@ def _days(what: str) -> Any:
     )  # fmt: skip
 
 
-def _refuse(problem: str) -> PydanticCustomError:
-    """The reason goes to the reader as the field's `allowed` text; this one only names the kind of mistake."""
-    return PydanticCustomError("setting", "{problem}", {"problem": problem})
+def _refuse(problem: str, kind: str = "setting") -> PydanticCustomError:
+    """The reason goes to the reader as the field's `allowed` text; this one only names the kind of mistake.
+
+    Of the kind `told`, the problem goes to the reader as well: it must hold nothing of the value.
+    """
+    return PydanticCustomError(kind, "{problem}", {"problem": problem})
 
 
 def _whole_number(value: object) -> object:
@@ -90,7 +99,49 @@ def _database_url(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if not text.startswith(_DATABASE_SCHEMES) or not is_visible(text):
         raise _refuse("not a Postgres URL")
+    fault = _dsn_fault(text)
+    if fault is not None:
+        raise _refuse(fault, "told")
     return value
+
+
+def _dsn_fault(url: str) -> str | None:
+    """What no connection can be made of in a Postgres URL, None where all of it can be read.
+
+    Read as asyncpg reads it. Nothing of the URL is repeated: what stands where a port belongs may be half a password.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return f"its [ and ] do not enclose an IPv6 address ({_IN_A_PASSWORD})"
+    try:
+        words = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
+    except ValueError:
+        return f"what follows its ? must be name=value pairs joined by & ({_IN_A_PASSWORD})"
+    fault = _hosts_fault(parts.netloc, words)
+    if fault is not None:
+        return fault
+    for name, choices in _DSN_CHOICES.items():
+        # asyncpg takes verify_full, too.
+        if name in words and words[name].replace("_", "-" if name == "sslmode" else "_") not in choices:
+            return f"its {name} must be one of {', '.join(choices)}"
+    return None
+
+
+def _hosts_fault(location: str, words: Mapping[str, str]) -> str | None:
+    """The same of its hosts and ports, which stand before the database, else among the words of its query."""
+    credentials, at, rest = location.partition("@")
+    named = rest if at else credentials
+    if "@" in named:
+        return f"it has more than one @ before the database ({_IN_A_PASSWORD})"
+    ports = [] if named else words.get("port", "").split(",")
+    hosts = [unquote(host) for host in named.split(",")] if named else words.get("host", "localhost").split(",")
+    if not all(hosts):
+        return "one of its hosts is empty"
+    ports += [host.rpartition("]")[2].partition(":")[2] for host in hosts if not host.startswith("/")]
+    if not all(_is_port(port) and int(port) > 0 for port in ports if port):
+        return f"a port of it is no number from 1 to 65535 ({_IN_A_PASSWORD})"
+    return None
 
 
 def _base_url(value: str) -> str:
@@ -334,6 +385,8 @@ def _problems(error: ValidationError, given: Mapping[str, str]) -> list[str]:
         allowed = extra["allowed"] if isinstance(extra, dict) else ""
         value = given.get(_variable(name), "")
         line = f"{_variable(name)}: must be {allowed}" + ("" if name in _NEVER_REPEATED else f", is {value[:80]!r}")
+        if mistake["type"] == "told":
+            line += f"; {mistake['msg']}"
         if name in _PORTS and value.startswith("tcp://"):
             line += " (Kubernetes made it from a Service's name: set enableServiceLinks to false)"
         lines[name] = line

@@ -118,6 +118,52 @@ def test_every_wrong_value_is_reported_together_and_no_secret() -> None:
     assert "CUADRE_ROLE: must be all, web or worker, is 'boss'" in caught.value.problems
 
 
+@pytest.mark.parametrize(
+    ("rest", "fault"),
+    [
+        ("u:hunter2@h:99999/x", "no number from 1 to 65535"),
+        ("u:hunter2@h:0/x", "no number from 1 to 65535"),
+        ("u:hunter2@one,two:http/x", "no number from 1 to 65535"),
+        ("u:hunter2@[::1]:65536/x", "no number from 1 to 65535"),
+        ("u:hunter2@/x?host=one&port=65536", "no number from 1 to 65535"),
+        ("u:hunter2@/x?host=one:1,two:x", "no number from 1 to 65535"),
+        ("u:hunter2/hunter2@h/x", "are written %40"),
+        ("u:hunter2#hunter2@h/x", "are written %40"),
+        ("u:hunter2?hunter2@h/x", "are written %40"),
+        ("u:hunter2@hunter2@h/x", "more than one @"),
+        ("u:hunter2[@h/x", "do not enclose an IPv6 address"),
+        ("[bad/x", "do not enclose an IPv6 address"),
+        ("u:hunter2@one,,two/x", "one of its hosts is empty"),
+        ("u:hunter2@h/x?sslmode", "must be name=value pairs"),
+        ("u:hunter2@h/x?sslmode=hunter2", "its sslmode must be one of disable, allow, prefer, require"),
+        ("u:hunter2@h/x?target_session_attrs=hunter2", "its target_session_attrs must be one of any, primary"),
+    ],
+)
+def test_a_dsn_that_no_connection_can_be_made_of_says_why_and_nothing_of_itself(rest: str, fault: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"CUADRE_DATABASE_URL": f"postgresql://{rest}"})
+    [line] = caught.value.problems
+    assert line.startswith("CUADRE_DATABASE_URL: must be a URL postgresql://")
+    assert fault in line
+    assert "hunter2" not in line
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "", "/x", "h", "h:/x", "u@h/x", "u:a,b@one/x", "u:p%40ss@one:5432,two:5433/x?target_session_attrs=read-write",
+        "[::1]:5432,[::2]/x", "%2Frun%2Fpg/x", "u:p@/x?host=%2Frun%2Fpg&port=5432", "u:p@/x?host=one,two",
+        "/x?host=one:1,two:2", "/x?host=one,two&port=1,2", "h/x?sslmode=verify-full", "h/x?sslmode=verify_full",
+        "h/x?sslmode=require&options=-csearch_path%3Dx&application_name=",
+    ],
+)  # fmt: skip
+def test_ways_to_write_a_dsn(rest: str) -> None:
+    url = load_settings({"CUADRE_DATABASE_URL": f"postgresql://{rest}"}).database_url
+    assert url is not None
+    assert url.get_secret_value() == f"postgresql://{rest}"
+
+
 def test_one_port_for_both_is_refused_beside_other_mistakes() -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings({"CUADRE_PUBLIC_PORT": "9090", "CUADRE_ROLE": "x"})
