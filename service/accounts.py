@@ -32,6 +32,9 @@ _MAX_RATE_PER_SECOND = 1000.0
 # A mounted secret is a line; more than this is the wrong file.
 _MAX_SECRET_BYTES = 65536
 
+NO_ACCOUNT = "no account: set CUADRE_ACCOUNTS_FILE, or CUADRE_ACCESS_TOKEN for a single account"
+"""The problem of an environment that configures none."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -135,7 +138,7 @@ def _read(settings: Settings) -> tuple[tuple[Account, ...], list[str]]:
     if settings.accounts_file is not None:
         return _read_accounts(settings.accounts_file, keeps_payers=keeps_payers)
     if settings.access_token is None and settings.user_id is None and not settings.webhook_secrets:
-        raise AccountsError(["no account: set CUADRE_ACCOUNTS_FILE, or CUADRE_ACCESS_TOKEN for a single account"])
+        raise AccountsError([NO_ACCOUNT])
     account = Account(
         name=DEFAULT_ACCOUNT,
         user_id=settings.user_id,
@@ -147,19 +150,24 @@ def _read(settings: Settings) -> tuple[tuple[Account, ...], list[str]]:
     return (account,), []
 
 
-def read_json_list(path: Path, wanted: str) -> list[Any]:
-    """The JSON list in a file. Raises `UnusableFileError` naming the file; the text of the file is never repeated."""
+def read_json_list(path: Path, wanted: str, setting: str) -> list[Any]:
+    """The JSON list in a file that `setting` names, of `wanted` things.
+
+    Raises `UnusableFileError` naming both; the text of the file is never repeated.
+    """
     try:
         content = json.loads(path.read_bytes(), parse_constant=partial(_no_constant))
     except OSError as error:
-        raise UnusableFileError([f"{path}: {error.strerror or 'cannot be read'}"]) from None
+        trouble = error.strerror or "cannot be read"
     except json.JSONDecodeError as error:
-        raise UnusableFileError([f"{path}: not JSON, line {error.lineno} column {error.colno}"]) from None
+        trouble = f"not JSON, line {error.lineno} column {error.colno}"
     except (ValueError, RecursionError):
-        raise UnusableFileError([f"{path}: not JSON"]) from None
-    if not isinstance(content, list):
-        raise UnusableFileError([f"{path}: must be a JSON list of {wanted}"])
-    return content
+        trouble = "not JSON"
+    else:
+        if isinstance(content, list):
+            return content
+        trouble = "no JSON list"
+    raise UnusableFileError([f"{setting}: {path}: {trouble}; it must be the path of a JSON list of {wanted}"])
 
 
 def _no_constant(name: str) -> float:
@@ -168,7 +176,7 @@ def _no_constant(name: str) -> float:
 
 def _read_accounts(path: Path, *, keeps_payers: bool) -> tuple[tuple[Account, ...], list[str]]:
     try:
-        entries = read_json_list(path, "accounts")
+        entries = read_json_list(path, "accounts", "CUADRE_ACCOUNTS_FILE")
     except UnusableFileError as error:
         raise AccountsError(error.problems) from None
     problems: list[str] = []
@@ -179,7 +187,7 @@ def _read_accounts(path: Path, *, keeps_payers: bool) -> tuple[tuple[Account, ..
         accounts.append(one.read())
         warnings += one.unknown_fields()
     if not entries:
-        problems.append(f"{path}: lists no account")
+        problems.append(f"CUADRE_ACCOUNTS_FILE: {path}: lists no account; add one")
     seen: set[str] = set()
     for index, account in enumerate(accounts):
         if account.name in seen:

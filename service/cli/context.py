@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from service.accounts import AccountBook, load_accounts
+from service.accounts import NO_ACCOUNT, AccountBook, load_accounts
 from service.cli.failures import CommandError, ConfigurationError, database_trouble
 from service.database.migrations import schema_state
 from service.database.pool import ITEM_FAULT, UNAVAILABLE, Database
@@ -17,6 +17,11 @@ from service.settings import Settings, SettingsError, load_settings
 from service.telemetry.logging import configure
 
 QUERIES = load(Path(__file__).with_name("queries.sql"))
+
+# With one of these wrong, that no account is set is no problem of its own.
+_ACCOUNT_VARIABLES = frozenset(
+    {"CUADRE_ACCOUNTS_FILE", "CUADRE_ACCESS_TOKEN", "CUADRE_USER_ID", "CUADRE_WEBHOOK_SECRETS"}
+)
 
 # Queries of a command, and a connection to spare.
 POOL_SIZE = 4
@@ -44,15 +49,17 @@ def configuration(also: Callable[[Settings], object] | None = None) -> tuple[Set
     except SettingsError as error:
         problems = list(error.problems)
         settings = without_wrong_ones(os.environ, problems)
+    told = _variables_of(problems)
     try:
         accounts = AccountBook(load_accounts(settings))
     except UnusableFileError as error:
-        problems += error.problems
+        problems += [line for line in error.problems if line != NO_ACCOUNT or not told & _ACCOUNT_VARIABLES]
     if also is not None:
         try:
             also(settings)
         except (UnusableFileError, ConfigurationError) as error:
-            problems += error.problems
+            # A variable that is wrong was left out above: that it is not set now says nothing.
+            problems += [line for line in error.problems if not told & _variables_of([line])]
     if problems:
         raise ConfigurationError(problems)
     return settings, accounts
@@ -60,11 +67,15 @@ def configuration(also: Callable[[Settings], object] | None = None) -> tuple[Set
 
 def without_wrong_ones(environ: Mapping[str, str], problems: list[str]) -> Settings:
     """What can be read in spite of the problems, so that the accounts' problems are told along with them."""
-    wrong = {problem.partition(":")[0] for problem in problems}
+    wrong = _variables_of(problems)
     try:
         return load_settings({name: value for name, value in environ.items() if name.upper() not in wrong})
     except SettingsError:
         raise ConfigurationError(problems) from None
+
+
+def _variables_of(problems: list[str]) -> set[str]:
+    return {problem.partition(":")[0] for problem in problems}
 
 
 def run(work: Callable[[], Awaitable[int]]) -> int:

@@ -30,6 +30,7 @@ _DATABASE_TROUBLES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...]
     ((asyncpg.InvalidCatalogNameError,), "is not there", "create it, or correct its name in CUADRE_DATABASE_URL"),
     ((asyncpg.InsufficientPrivilegeError,), "refuses the rights", "grant them, or log in as the schema's owner"),
     ((asyncpg.QueryCanceledError,), "took too long", "try again when it is less busy"),
+    ((asyncpg.ClientConfigurationError,), "cannot be used as configured", "correct CUADRE_DATABASE_URL"),
     (UNAVAILABLE, "cannot be reached", "check CUADRE_DATABASE_URL and that Postgres runs"),
     ((asyncpg.PostgresError,), "refuses a query", "run: cuadre doctor"),
 )
@@ -65,7 +66,7 @@ def explain(error: BaseException) -> tuple[list[str], int]:
 
 
 def database_trouble(error: BaseException) -> str:
-    """One line about a database that cannot be used. asyncpg's words for a malformed DSN may quote it: left out."""
+    """One line about a database that cannot be used. A ValueError's words may quote the DSN: left out."""
     for kinds, what, advice in _DATABASE_TROUBLES:
         if isinstance(error, kinds):
             return f"the database {what} ({_reason(error)}); {advice}"
@@ -77,7 +78,7 @@ def _reason(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
-    if isinstance(error, asyncpg.PostgresError):
+    if isinstance(error, asyncpg.PostgresError | asyncpg.ClientConfigurationError):
         return one_line(error)
     return type(error).__name__
 

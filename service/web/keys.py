@@ -101,7 +101,8 @@ def read_keys(path: Path) -> KeyRing:
     Raises `UnusableFileError` with every problem together, by place, digests never repeated.
     """
     problems: list[str] = []
-    keys = [_read_key(entry, f"keys[{i}]", problems) for i, entry in enumerate(read_json_list(path, "API keys"))]
+    entries = read_json_list(path, "API keys", "CUADRE_API_KEYS_FILE")
+    keys = [_read_key(entry, f"keys[{i}]", problems) for i, entry in enumerate(entries)]
     seen: set[str] = set()
     for index, key in enumerate(keys):
         for value, field in ((key.name, "name"), (key.sha256, "sha256")):

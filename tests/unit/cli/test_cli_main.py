@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import asyncpg
 import pytest
 import structlog
 
@@ -148,6 +149,66 @@ def test_the_configuration_is_shown_with_every_secret_masked(
     assert values["CUADRE_USER_ID"] is None
 
 
+@pytest.mark.parametrize("dsn", ["postgresql://u:marked-password@h:99999/x", "postgresql://u:marked-password@[bad/x"])
+@pytest.mark.parametrize("command", ["config", "serve", "migrate"])
+def test_a_dsn_that_cannot_be_parsed_is_one_line_whatever_the_command(
+    environment: pytest.MonkeyPatch, command: str, dsn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.setenv("CUADRE_ACCESS_TOKEN", "marked-token")
+    environment.setenv("CUADRE_DATABASE_URL", dsn)
+    assert main([command]) == 2
+    [line] = no_secret(capsys)[1].splitlines()
+    assert line.startswith("CUADRE_DATABASE_URL: must be a URL postgresql://")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"CUADRE_ACCESS_TOKEN": "a b"}, ["CUADRE_ACCESS_TOKEN: must be"]),
+        ({"CUADRE_USER_ID": "a b"}, ["CUADRE_USER_ID: must be"]),
+        ({"CUADRE_ROLE": "boss"}, ["CUADRE_ROLE: must be", "no account: set CUADRE_ACCOUNTS_FILE"]),
+        ({"CUADRE_ACCOUNTS_FILE": "/nonexistent"}, ["CUADRE_ACCOUNTS_FILE: /nonexistent: No such file"]),
+        (
+            {"CUADRE_ACCOUNTS_FILE": "/nonexistent", "CUADRE_ACCESS_TOKEN": "a b"},
+            ["CUADRE_ACCESS_TOKEN: must be", "CUADRE_ACCOUNTS_FILE: /nonexistent: No such file"],
+        ),
+        (
+            {"CUADRE_ACCESS_TOKEN": "a", "CUADRE_API_KEYS_FILE": "/nonexistent"},
+            ["CUADRE_API_KEYS_FILE: /nonexistent: No such file"],
+        ),
+    ],
+)
+def test_a_wrong_setting_brings_no_second_line_about_what_it_stands_for(
+    environment: pytest.MonkeyPatch, settings: dict[str, str], told: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in settings.items():
+        environment.setenv(name, value)
+    assert main(["config"]) == 2
+    lines = no_secret(capsys)[1].splitlines()
+    assert len(lines) == len(told)
+    assert all(line.startswith(start) for line, start in zip(lines, told, strict=True))
+
+
+def test_a_wrong_dsn_is_not_said_to_be_missing_too(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.setenv("CUADRE_ACCESS_TOKEN", "marked-token")
+    environment.setenv("CUADRE_DATABASE_URL", "mysql://marked-password")
+    assert main(["serve"]) == 2
+    [line] = no_secret(capsys)[1].splitlines()
+    assert line.startswith("CUADRE_DATABASE_URL: must be")
+
+
+def test_serve_without_settings_names_each_that_is_missing_on_a_line_of_its_own(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del environment
+    assert main(["serve"]) == 2
+    account, database = capsys.readouterr().err.splitlines()
+    assert account.startswith("no account: set CUADRE_ACCOUNTS_FILE, or CUADRE_ACCESS_TOKEN")
+    assert database.startswith("CUADRE_DATABASE_URL: not set")
+
+
 def raising(error: BaseException) -> Callable[[str], NoReturn]:
     """Stands in for the loader of commands."""
 
@@ -190,3 +251,9 @@ def test_failures_say_what_to_do() -> None:
     assert lines == [f"cuadre: 404 order_not_found. {OrderNotFound.hint}"]
     lines, code = explain(FileNotFoundError(2, "No such file or directory", "/nowhere"))
     assert (lines, code) == (["cuadre: /nowhere: No such file or directory"], 1)
+    lines, code = explain(asyncpg.ClientConfigurationError("could not match 1 port numbers to 2 hosts"))
+    assert code == 1
+    [line] = lines
+    assert (
+        "cannot be used as configured (could not match 1 port numbers to 2 hosts); correct CUADRE_DATABASE_URL" in line
+    )

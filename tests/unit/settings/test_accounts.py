@@ -151,7 +151,8 @@ def test_a_file_that_is_no_list_of_accounts(write: Write, content: Any) -> None:
 
 def test_a_missing_file(tmp_path: Path) -> None:
     (problem,) = _problems(load_settings({"CUADRE_ACCOUNTS_FILE": str(tmp_path / "none.json")}))
-    assert "none.json: No such file" in problem
+    assert problem.startswith("CUADRE_ACCOUNTS_FILE: ")
+    assert "none.json: No such file or directory; it must be the path of a JSON list of accounts" in problem
 
 
 @pytest.mark.parametrize(
