@@ -233,14 +233,14 @@ class BackfillRun:
         begin = to_the_hour(result.from_at)
         if begin < result.from_at:
             begin += HOUR
+        shown = sorted(self._shown_ids)  # there may be millions, and a transaction may not stand still for long
         async with self._database.transaction() as connection:
             certificate = await read_certificate(connection, result.account)
-            if certificate is None or not self._shown_ids:
+            if certificate is None or not shown:
                 return
             left_out = await connection.fetch(
-                QUERIES.count_left_out, result.account, begin, min(end, certificate.complete_until),
-                sorted(self._shown_ids),
-            )  # fmt: skip
+                QUERIES.count_left_out, result.account, begin, min(end, certificate.complete_until), shown
+            )
             silent = NEVER_LISTED.union(certificate.blind_types, certificate.types_since)
             doubtful = [row for row in left_out if row["type"] in result.shown_types - silent]
             if doubtful:

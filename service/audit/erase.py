@@ -15,6 +15,9 @@ from service.sync.locks import lock_orders
 QUERIES = load(Path(__file__).with_name("erase.sql"))
 
 BATCH = 100
+# Of those that are erased in one transaction: all their texts are read and written anew within it, and it may not stand
+# still for longer than a few seconds (`session_settings`).
+ERASED_BATCH = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +52,9 @@ async def erase_payers(database: Database, order_ids: Sequence[str]) -> Erased:
     In transactions of some orders each: what is interrupted is done again by the same call.
     """
     texts: dict[str, int] = {}
-    for start in range(0, len(order_ids), BATCH):
+    for start in range(0, len(order_ids), ERASED_BATCH):
         async with database.transaction() as connection:
-            ids = sorted(order_ids[start : start + BATCH])
+            ids = sorted(order_ids[start : start + ERASED_BATCH])
             await lock_orders(connection, ids)
             for place, number in (await _erase(connection, ids)).items():
                 texts[place] = texts.get(place, 0) + number

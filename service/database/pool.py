@@ -30,11 +30,11 @@ CONNECT_TIMEOUT_SECONDS: Final = 5.0
 WRITABLE_TIMEOUT_SECONDS: Final = 2.0
 REFUSAL_SAID_EVERY_SECONDS: Final = 5.0
 
-# What libpq keeps to itself; asyncpg would send it to the server, which knows no such settings.
+# What libpq keeps to itself; asyncpg would send it to the server, which knows no such settings. What must be kept for
+# safety's sake (`channel_binding=require`) is not among it: better refused than ignored.
 _LIBPQ_ONLY: Final = frozenset({
     "channel_binding", "connect_timeout", "fallback_application_name", "gssencmode", "keepalives", "keepalives_count",
-    "keepalives_idle", "keepalives_interval", "load_balance_hosts", "requirepeer", "sslcompression", "sslsni",
-    "tcp_user_timeout",
+    "keepalives_idle", "keepalives_interval", "load_balance_hosts", "sslcompression", "sslsni", "tcp_user_timeout",
 })  # fmt: skip
 
 # One item's values are wrong; the same statement with other values would do. Includes what asyncpg refuses to encode.
@@ -306,7 +306,8 @@ def session_settings(*, application_name: str, pin_plans: bool) -> dict[str, str
 
 def _server_is_gone(error: BaseException) -> bool:
     if isinstance(error, _GONE):
-        return not isinstance(error, TimeoutError)  # none was free in time, or one statement took too long
+        # None was free in time, or one statement took too long; or nobody new is let in, and who is in may stay.
+        return not isinstance(error, TimeoutError | DatabaseRefusesError)
     # asyncpg says so in words only: "connection is closed", "connection was closed in the middle of operation".
     return isinstance(error, exceptions.InterfaceError) and "closed" in str(error) and "connection" in str(error)
 
@@ -315,10 +316,10 @@ def _without_libpqs_own(dsn: str) -> tuple[str, float]:
     """The DSN as asyncpg understands it, and its `connect_timeout` in seconds; 0 where it has none."""
     parts = urlsplit(dsn)
     options = parse_qsl(parts.query, keep_blank_values=True)
-    theirs = {name: value for name, value in options if name in _LIBPQ_ONLY}
+    theirs = {name: value for name, value in options if name in _LIBPQ_ONLY and value != "require"}
     if not theirs:
         return dsn, 0.0
-    kept = urlencode([(name, value) for name, value in options if name not in _LIBPQ_ONLY], quote_via=quote)
+    kept = urlencode([(name, value) for name, value in options if name not in theirs], quote_via=quote)
     seconds = theirs.get("connect_timeout", "")
     return parts._replace(query=kept).geturl(), float(seconds) if seconds.isdecimal() else 0.0
 

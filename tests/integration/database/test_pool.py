@@ -227,6 +227,18 @@ async def test_a_database_that_lets_nobody_in_is_waited_for(database_dsn: str, m
     assert said[0]["error"] == "ObjectNotInPrerequisiteStateError"
 
 
+async def test_who_is_in_stays_when_nobody_new_is_let_in(database_dsn: str, maintenance: Maintenance) -> None:
+    database = await Database.connect(database_dsn)
+    name = await database.fetchval("select current_database()")
+    pid = await database.fetchval("select pg_backend_pid()")
+    maintenance.execute(f"alter database {name} allow_connections false")
+    async with database.acquire():
+        with pytest.raises(DatabaseRefusesError):
+            await database.fetchval("select 1")
+    assert await database.fetchval("select pg_backend_pid()") == pid
+    await database.close()
+
+
 async def test_what_a_dsn_says_to_libpq_alone_is_not_said_to_the_server(database_dsn: str) -> None:
     more = "connect_timeout=3&keepalives_idle=30&sslsni=0"
     database = await Database.connect(f"{database_dsn}&{more}")
@@ -236,3 +248,5 @@ async def test_what_a_dsn_says_to_libpq_alone_is_not_said_to_the_server(database
     assert arguments["dsn"] == "postgresql://u:p%40ss@one:1,two:2/name?application_name=a%20b"
     assert arguments["timeout"] == 3.0
     assert connect_arguments("postgresql:///name?connect_timeout=0")["timeout"] == CONNECT_TIMEOUT_SECONDS
+    demand = "postgresql:///name?channel_binding=require"
+    assert connect_arguments(demand)["dsn"] == demand, "a demand of safety is refused by the server, not ignored here"
