@@ -14,21 +14,23 @@ from datetime import datetime, timedelta
 from random import random
 from typing import Any
 
+from asyncpg import Record
+
 from service.database.pool import Database
 from service.mercadopago.payer import order_without_payer
 from service.mercadopago.reader import ReadOrder
 from service.orders.asked import AskedCommand
 from service.orders.looks import next_look
 from service.sync.by_payments import READ_BY_PAYMENTS
-from service.sync.changes import Applied, DiscrepancyChange, StoredOrder, changes_within, decide
-from service.sync.claims import QUERIES, Claim
+from service.sync.changes import NOTHING_LEFT, Applied, DiscrepancyChange, LeftOver, StoredOrder, changes_within, decide
+from service.sync.claims import QUERIES, STORED, Claim
 from service.sync.duplicates import duplicate_changes
 from service.sync.judging import write_changes
 from service.sync.legacy_expiry import with_legacy_expiries
 from service.sync.locks import REFERENCE_ROUNDS, ReferenceMovedError, lock
 from service.sync.payment_hints import PaymentTold, settle_hints
 from service.sync.policies import AccountPolicies, LookPolicy, RefundPolicy, default_looks, no_policy
-from service.sync.rows import asked_commands, order_row, part_rows, stored_order, to_json_text
+from service.sync.rows import asked_commands, left_over, order_row, part_rows, stored_order, to_json_text
 from service.sync.settle import Failure, Settlement, second_look, settle_failure, settle_success
 
 STALE_ANSWER_LOOK = timedelta(seconds=60)
@@ -153,8 +155,7 @@ class _Standing:
     stored: StoredOrder | None
     commands: tuple[AskedCommand, ...]
     payer_erased: bool = False
-    # Of an order that is not stored, and was: its row is lost.
-    last_version: int = 0
+    left: LeftOver = NOTHING_LEFT
 
 
 async def _read_standing(
@@ -167,11 +168,16 @@ async def _read_standing(
     named = {look.claim.order_id: look.read.snapshot.external_reference for look in looks if look.read is not None}
     ids = list(named)
     now = await lock(connection, ids, references)
+    rows = await connection.fetch(QUERIES.read_stored_orders, ids, [])
+    last_versions = await _last_versions(connection, rows, looks)
     standing = {
         row["order_id"]: _Standing(
-            stored_order(row), asked_commands(row), row["payer_erased"] is True, row["last_version"] or 0
+            stored_order(row),
+            asked_commands(row),
+            row["payer_erased"] is True,
+            left_over(row, last_versions.get(row["order_id"], 0)) if row["version"] is None else NOTHING_LEFT,
         )
-        for row in await connection.fetch(QUERIES.read_stored_orders, ids, [])
+        for row in rows
     }
     # A stored order keeps its account, which need not be the one that the claim was made for.
     needed = {
@@ -184,6 +190,18 @@ async def _read_standing(
     if needed - references:
         raise ReferenceMovedError(needed - references)
     return now, standing
+
+
+async def _last_versions(connection: Any, rows: Sequence[Record], looks: Sequence[Look]) -> dict[str, int]:
+    """The last numbers of those that were stored and are not, as the claim or their payments say, by order id."""
+    were_stored = {look.claim.order_id for look in looks if look.claim.trust >= STORED}
+    lost = [
+        row["order_id"]
+        for row in rows
+        if row["version"] is None and (row["order_id"] in were_stored or row["has_parts"])
+    ]
+    found = await connection.fetch(QUERIES.read_last_versions, lost) if lost else []
+    return {row["order_id"]: row["version"] for row in found}
 
 
 def _without_erased_payer(look: Look, standing: _Standing | None) -> Look:
@@ -204,7 +222,7 @@ def _decide(look: Look, standing: _Standing, now: datetime, policies: AccountPol
         commands=standing.commands,
         refunds_only_here_since=policies["refunds_only_here_since"],
         laid_over=look.laid_over,
-        last_version=standing.last_version,
+        left=standing.left,
     )
 
 

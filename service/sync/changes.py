@@ -1,7 +1,7 @@
 """Pure: from what is stored and what was read to what changes. Decides; writes nothing."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import TypedDict
@@ -54,6 +54,21 @@ class StoredOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOver:
+    """What is there of an order that is not stored: nothing, unless it was stored and its row is lost.
+
+    `last_version` is the last version's number; `refund_first_seen` is keyed by refund id.
+    """
+
+    last_version: int = 0
+    refund_first_seen: Mapping[str, datetime] = field(default_factory=dict)
+    open_discrepancies: tuple[OpenDiscrepancy, ...] = ()
+
+
+NOTHING_LEFT = LeftOver()
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """The decision about one snapshot. `outcome`: `applied` (a new version), `unchanged`, `older` (fenced off)."""
 
@@ -69,6 +84,7 @@ class Applied:
     paid_amount: Decimal = Decimal(0)
     refunded_amount: Decimal = Decimal(0)
     is_sale: bool = False
+    left: LeftOver = NOTHING_LEFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +108,18 @@ def decide(
     commands: Sequence[AskedCommand] = (),
     refunds_only_here_since: RefundPolicy = no_policy,
     laid_over: bytes | None = None,
-    last_version: int = 0,
+    left: LeftOver = NOTHING_LEFT,
 ) -> Applied:
     """Whether this answer replaces what is stored (invariant I3), and what the rules say of it (I5).
 
     `commands` are all that was asked here of the order. `laid_over`: the answer is the stored document of this
-    hash with the order's payments laid over it. `last_version`: of an order that is not stored, the last number given.
+    hash with the order's payments laid over it. `left`: what there is of an order that is not stored.
     """
     snapshot = read.snapshot
     stamp = Stamp(snapshot.updated_at, claimed_at)
     if stored is not None and not _replaces(stamp, stored, laid_over):
         return Applied("older", stored.account, snapshot, stored.stamp, stored.history, stored.version, stored)
-    known = stored.history if stored else History.empty()
+    known = stored.history if stored else History(refund_first_seen=left.refund_first_seen)
     history = remember(known if laid_over is not None else under_their_own_names(known, snapshot), snapshot, now)
     changed = stored is None or stored.payload_hash != read.payload_hash
     # A stored order stays with the account that it was first read for.
@@ -114,8 +130,9 @@ def decide(
         snapshot=snapshot,
         stamp=stamp,
         history=history,
-        version=(stored.version if stored else last_version) + (1 if changed else 0),
+        version=(stored.version if stored else left.last_version) + (1 if changed else 0),
         stored=stored,
+        left=left,
         **_judgement(snapshot, history, now, commands, refunds_only_here_since(owner)),
     )
 
@@ -208,7 +225,7 @@ def changes_within(applied: Sequence[Applied]) -> list[DiscrepancyChange]:
     for one in applied:
         if one.outcome == "older":
             continue
-        open_now = one.stored.open_discrepancies if one.stored else ()
+        open_now = (one.stored or one.left).open_discrepancies
         changes.extend(
             discrepancy_changes(
                 one.snapshot.order_id,

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 from asyncpg import Record
@@ -12,6 +13,9 @@ from service.database.pool import Database
 from service.database.queries import load
 
 QUERIES = load(Path(__file__).with_name("queries.sql"))
+
+STORED: Final = 2
+"""The `trust` of an order that was stored, whether its row is there still or lost."""
 
 
 @dataclass(frozen=True, slots=True)

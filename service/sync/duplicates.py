@@ -13,7 +13,7 @@ from asyncpg import Record
 
 from service.orders.duplicates import Sale, find_duplicates
 from service.orders.rules import DUPLICATE_SALE, Finding
-from service.sync.changes import Applied, DiscrepancyChange, OpenDiscrepancy, discrepancy_changes
+from service.sync.changes import NOTHING_LEFT, Applied, DiscrepancyChange, OpenDiscrepancy, discrepancy_changes
 from service.sync.claims import QUERIES
 
 Reference = tuple[str, str]
@@ -28,6 +28,9 @@ def references_touched(applied: Iterable[Applied]) -> dict[Reference, set[str]]:
             continue
         now = _reference(one)
         before = (stored.account, stored.external_reference) if stored is not None and stored.is_sale else None
+        if one.left != NOTHING_LEFT:
+            # Its row is lost, and with it whether it was a sale: what stands on it is judged as if it had been.
+            before = (one.account, one.snapshot.external_reference)
         if now == before and one.outcome == "unchanged":
             continue
         for reference in (now, before):

@@ -209,18 +209,19 @@ with locked as materialized (
 select clock_timestamp() as now from (select count(*) as locks from locked) as granted where granted.locks >= 0;
 
 -- name: read_stored_orders
--- What is stored of these orders (a row each, empty where nothing is): the fence, the history, first sights of refunds,
--- open discrepancies, and what was asked here of them, stored or not. Payloads only of the orders in `$2`. Of an order
--- that is not stored, the number of its last version: its row may have been lost, and no number is given twice.
+-- What is stored of these orders (a row each, empty where nothing is): the fence and the history; and, stored or not,
+-- first sights of refunds, open discrepancies, and what was asked here of them. Payloads only of the orders in `$2`.
+-- `has_parts`: an order that is not stored has payments that are, so its row was lost.
 select
     wanted.order_id, o.account, o.type, o.external_reference, o.status, o.status_detail, o.currency, o.paid_amount,
     o.refunded_amount, o.is_sale, o.updated_at, o.payload_hash, o.history, o.version, o.claimed_at, o.first_seen_at,
     o.changed_at, o.rules_due_at,
     case when o.order_id = any($2::text[]) then o.payload end as payload,
     o.payer_erased_at is not null as payer_erased,
+    -- `limit`: never answered by reading all payments into a hash, as `exists` may be.
     case when o.order_id is null then (
-        select max(v.version) from cuadre.order_versions as v where v.order_id = wanted.order_id
-    ) end as last_version,
+        select true from cuadre.payments as p where p.order_id = wanted.order_id limit 1
+    ) end as has_parts,
     -- Old orders alone are read by their payments: the payloads of the others are left where they are.
     case
         when coalesce(o.created_at, o.first_seen_at) < now() - interval '80 days' then o.payload -> 'order_document_date'
@@ -228,16 +229,16 @@ select
     (
         select jsonb_object_agg(r.refund_id, r.first_seen_at)
         from cuadre.refunds as r
-        where r.order_id = o.order_id
+        where r.order_id = wanted.order_id
     ) as refund_first_seen,
     (
         select jsonb_agg(jsonb_build_object(
-            'id', d.id, 'rule', d.rule, 'subject_id', d.subject_id, 'severity', d.severity,
+            'id', d.id, 'account', d.account, 'rule', d.rule, 'subject_id', d.subject_id, 'severity', d.severity,
             'amount_at_stake', d.amount_at_stake::text, 'currency', d.currency, 'expected', d.expected,
             'actual', d.actual, 'explanation', d.explanation
         ))
         from cuadre.discrepancies as d
-        where d.order_id = o.order_id and d.resolved_at is null
+        where d.order_id = wanted.order_id and d.resolved_at is null
     ) as open_discrepancies,
     (
         select jsonb_agg(jsonb_build_object(
@@ -251,6 +252,18 @@ select
     ) as commands
 from unnest($1::text[]) as wanted(order_id)
 left join cuadre.orders as o on o.order_id = wanted.order_id;
+
+-- name: read_last_versions
+-- The last version's number of orders whose rows are lost, by all that tells of it: no number is given twice, also where
+-- the versions themselves are gone. Probes every month that is kept, so new orders are not asked for.
+select
+    lost.order_id,
+    coalesce(greatest(
+        (select max(version) from cuadre.order_versions as v where v.order_id = lost.order_id),
+        (select max(version) from cuadre.events as e where e.order_id = lost.order_id and e.type = 'order.changed'),
+        (select max(version) from cuadre.fetches as f where f.order_id = lost.order_id)
+    ), 0) as version
+from unnest($1::text[]) as lost(order_id);
 
 -- name: read_legacy_expiries
 -- When what was put on a point of sale under these references stops being payable, by the latest command that may have

@@ -14,7 +14,7 @@ from service.orders.fence import Stamp
 from service.orders.history import from_json, to_json
 from service.orders.rules import Finding
 from service.orders.snapshot import OrderSnapshot
-from service.sync.changes import Applied, DiscrepancyChange, OpenDiscrepancy, StoredOrder
+from service.sync.changes import Applied, DiscrepancyChange, LeftOver, OpenDiscrepancy, StoredOrder
 
 
 def to_json_text(rows: object) -> str:
@@ -130,8 +130,6 @@ def stored_order(row: Record) -> StoredOrder | None:
     """One row of `read_stored_orders`; None where the order is not stored, and only asked for."""
     if row["version"] is None:
         return None
-    first_seen = json.loads(row["refund_first_seen"]) if row["refund_first_seen"] else {}
-    open_rows = json.loads(row["open_discrepancies"]) if row["open_discrepancies"] else []
     return StoredOrder(
         order_id=row["order_id"],
         account=row["account"],
@@ -145,16 +143,29 @@ def stored_order(row: Record) -> StoredOrder | None:
         is_sale=row["is_sale"],
         stamp=Stamp(row["updated_at"], row["claimed_at"]),
         payload_hash=row["payload_hash"],
-        history=from_json(
-            json.loads(row["history"]), {key: datetime.fromisoformat(value) for key, value in first_seen.items()}
-        ),
+        history=from_json(json.loads(row["history"]), _refund_first_seen(row)),
         version=row["version"],
         first_seen_at=row["first_seen_at"],
         changed_at=row["changed_at"],
         rules_due_at=row["rules_due_at"],
-        open_discrepancies=tuple(_open_discrepancy(row, one) for one in open_rows),
+        open_discrepancies=_open_discrepancies(row),
         document_stamp=_document_stamp(row),
     )
+
+
+def left_over(row: Record, last_version: int) -> LeftOver:
+    """What one row of `read_stored_orders` holds of an order that is not stored; `last_version` as asked for apart."""
+    return LeftOver(last_version, _refund_first_seen(row), _open_discrepancies(row))
+
+
+def _refund_first_seen(row: Record) -> dict[str, datetime]:
+    first_seen = json.loads(row["refund_first_seen"]) if row["refund_first_seen"] else {}
+    return {refund_id: datetime.fromisoformat(value) for refund_id, value in first_seen.items()}
+
+
+def _open_discrepancies(row: Record) -> tuple[OpenDiscrepancy, ...]:
+    open_rows = json.loads(row["open_discrepancies"]) if row["open_discrepancies"] else []
+    return tuple(_open_discrepancy(row["order_id"], one) for one in open_rows)
 
 
 def _document_stamp(row: Record) -> Stamp | None:
@@ -163,12 +174,12 @@ def _document_stamp(row: Record) -> Stamp | None:
     return Stamp(parse_time(json.loads(row["document_date"])), row["claimed_at"])
 
 
-def _open_discrepancy(order: Record, row: Mapping[str, Any]) -> OpenDiscrepancy:
+def _open_discrepancy(order_id: str, row: Mapping[str, Any]) -> OpenDiscrepancy:
     amount = row["amount_at_stake"]
     return OpenDiscrepancy(
         id=row["id"],
-        order_id=order["order_id"],
-        account=order["account"],
+        order_id=order_id,
+        account=row["account"],
         finding=Finding(
             rule=row["rule"],
             subject_id=row["subject_id"],

@@ -143,6 +143,18 @@ async def test_reading_what_is_stored(large: Database) -> None:
     assert_indexed(plan, "orders_pkey", "refunds_pkey", most_rows=32)
 
 
+async def test_what_is_stored_of_new_orders_is_not_sought_in_every_month(large: Database) -> None:
+    plan = await plan_of(large, QUERIES.read_stored_orders, [order_id(n) for n in range(900_000, 900_016)], [])
+    assert [node["Relation Name"] for node in plan if "order_versions" in node.get("Relation Name", "")] == []
+    assert_indexed(plan, "orders_pkey", "payments_pkey", most_rows=32)
+
+
+async def test_the_last_versions_of_lost_orders(large: Database) -> None:
+    await see(large, order(900_000), order(900_001))
+    plan = await plan_of(large, QUERIES.read_last_versions, IDS)
+    assert_indexed(plan, most_rows=32)
+
+
 async def test_the_heads_of_a_reference_that_every_order_bears(large: Database) -> None:
     plan = await plan_of(large, QUERIES.read_sale_heads, ["default"], ["caja-1"], [*IDS, order_id(1)])
     assert_indexed(plan, "orders_sales_by_reference", most_rows=64)
