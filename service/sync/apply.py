@@ -14,8 +14,6 @@ from datetime import datetime, timedelta
 from random import random
 from typing import Any
 
-from asyncpg import Record
-
 from service.database.pool import Database
 from service.mercadopago.payer import order_without_payer
 from service.mercadopago.reader import ReadOrder
@@ -28,9 +26,10 @@ from service.sync.duplicates import duplicate_changes
 from service.sync.judging import write_changes
 from service.sync.legacy_expiry import with_legacy_expiries
 from service.sync.locks import REFERENCE_ROUNDS, ReferenceMovedError, lock
+from service.sync.lost import read_left_over
 from service.sync.payment_hints import PaymentTold, settle_hints
 from service.sync.policies import AccountPolicies, LookPolicy, RefundPolicy, default_looks, no_policy
-from service.sync.rows import asked_commands, left_over, order_row, part_rows, stored_order, to_json_text
+from service.sync.rows import asked_commands, order_row, part_rows, stored_order, to_json_text
 from service.sync.settle import Failure, Settlement, second_look, settle_failure, settle_success
 
 STALE_ANSWER_LOOK = timedelta(seconds=60)
@@ -169,13 +168,14 @@ async def _read_standing(
     ids = list(named)
     now = await lock(connection, ids, references)
     rows = await connection.fetch(QUERIES.read_stored_orders, ids, [])
-    last_versions = await _last_versions(connection, rows, looks)
+    were_stored = {look.claim.order_id for look in looks if look.claim.trust >= STORED}
+    left = await read_left_over(connection, rows, were_stored)
     standing = {
         row["order_id"]: _Standing(
             stored_order(row),
             asked_commands(row),
             row["payer_erased"] is True,
-            left_over(row, last_versions.get(row["order_id"], 0)) if row["version"] is None else NOTHING_LEFT,
+            left.get(row["order_id"], NOTHING_LEFT),
         )
         for row in rows
     }
@@ -190,18 +190,6 @@ async def _read_standing(
     if needed - references:
         raise ReferenceMovedError(needed - references)
     return now, standing
-
-
-async def _last_versions(connection: Any, rows: Sequence[Record], looks: Sequence[Look]) -> dict[str, int]:
-    """The last numbers of those that were stored and are not, as the claim or their payments say, by order id."""
-    were_stored = {look.claim.order_id for look in looks if look.claim.trust >= STORED}
-    lost = [
-        row["order_id"]
-        for row in rows
-        if row["version"] is None and (row["order_id"] in were_stored or row["has_parts"])
-    ]
-    found = await connection.fetch(QUERIES.read_last_versions, lost) if lost else []
-    return {row["order_id"]: row["version"] for row in found}
 
 
 def _without_erased_payer(look: Look, standing: _Standing | None) -> Look:

@@ -1,7 +1,7 @@
 """Pure: from what is stored and what was read to what changes. Decides; writes nothing."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import TypedDict
@@ -9,7 +9,7 @@ from typing import TypedDict
 from service.mercadopago.reader import ReadOrder
 from service.orders.asked import AskedCommand
 from service.orders.fence import Stamp, supersedes
-from service.orders.history import History, remember
+from service.orders.history import EMPTY, History, remember
 from service.orders.lifecycle import is_sale, paid_total, refunded_total
 from service.orders.rules import JUDGED_ELSEWHERE, Finding, evaluate, rules_due_at
 from service.orders.snapshot import OrderSnapshot
@@ -57,11 +57,11 @@ class StoredOrder:
 class LeftOver:
     """What is there of an order that is not stored: nothing, unless it was stored and its row is lost.
 
-    `last_version` is the last version's number; `refund_first_seen` is keyed by refund id.
+    `last_version` is the last version's number; `history` is what the versions tell that are left.
     """
 
     last_version: int = 0
-    refund_first_seen: Mapping[str, datetime] = field(default_factory=dict)
+    history: History = EMPTY
     open_discrepancies: tuple[OpenDiscrepancy, ...] = ()
 
 
@@ -119,7 +119,7 @@ def decide(
     stamp = Stamp(snapshot.updated_at, claimed_at)
     if stored is not None and not _replaces(stamp, stored, laid_over):
         return Applied("older", stored.account, snapshot, stored.stamp, stored.history, stored.version, stored)
-    known = stored.history if stored else History(refund_first_seen=left.refund_first_seen)
+    known = (stored or left).history
     history = remember(known if laid_over is not None else under_their_own_names(known, snapshot), snapshot, now)
     changed = stored is None or stored.payload_hash != read.payload_hash
     # A stored order stays with the account that it was first read for.

@@ -265,6 +265,13 @@ select
     ), 0) as version
 from unnest($1::text[]) as lost(order_id);
 
+-- name: read_lost_versions
+-- All that was ever stored of orders whose rows are lost, each first to last.
+select order_id, observed_at, payload::text as payload
+from cuadre.order_versions
+where order_id = any($1::text[])
+order by order_id, version, observed_at;
+
 -- name: read_legacy_expiries
 -- When what was put on a point of sale under these references stops being payable, by the latest command that may have
 -- reached the provider: the merchant order of a legacy sale does not say it.

@@ -14,7 +14,7 @@ from service.orders.fence import Stamp
 from service.orders.history import from_json, to_json
 from service.orders.rules import Finding
 from service.orders.snapshot import OrderSnapshot
-from service.sync.changes import Applied, DiscrepancyChange, LeftOver, OpenDiscrepancy, StoredOrder
+from service.sync.changes import Applied, DiscrepancyChange, OpenDiscrepancy, StoredOrder
 
 
 def to_json_text(rows: object) -> str:
@@ -143,27 +143,24 @@ def stored_order(row: Record) -> StoredOrder | None:
         is_sale=row["is_sale"],
         stamp=Stamp(row["updated_at"], row["claimed_at"]),
         payload_hash=row["payload_hash"],
-        history=from_json(json.loads(row["history"]), _refund_first_seen(row)),
+        history=from_json(json.loads(row["history"]), refund_first_seen(row)),
         version=row["version"],
         first_seen_at=row["first_seen_at"],
         changed_at=row["changed_at"],
         rules_due_at=row["rules_due_at"],
-        open_discrepancies=_open_discrepancies(row),
+        open_discrepancies=open_discrepancies(row),
         document_stamp=_document_stamp(row),
     )
 
 
-def left_over(row: Record, last_version: int) -> LeftOver:
-    """What one row of `read_stored_orders` holds of an order that is not stored; `last_version` as asked for apart."""
-    return LeftOver(last_version, _refund_first_seen(row), _open_discrepancies(row))
-
-
-def _refund_first_seen(row: Record) -> dict[str, datetime]:
+def refund_first_seen(row: Record) -> dict[str, datetime]:
+    """First sights of refunds, by refund id, of one row of `read_stored_orders`, stored or not."""
     first_seen = json.loads(row["refund_first_seen"]) if row["refund_first_seen"] else {}
     return {refund_id: datetime.fromisoformat(value) for refund_id, value in first_seen.items()}
 
 
-def _open_discrepancies(row: Record) -> tuple[OpenDiscrepancy, ...]:
+def open_discrepancies(row: Record) -> tuple[OpenDiscrepancy, ...]:
+    """What is open on the order of one row of `read_stored_orders`, stored or not."""
     open_rows = json.loads(row["open_discrepancies"]) if row["open_discrepancies"] else []
     return tuple(_open_discrepancy(row["order_id"], one) for one in open_rows)
 

@@ -8,7 +8,7 @@ import pytest
 from service.database.pool import Database
 from service.sync.judging import judge_stored
 from tests.support.looking import open_discrepancies, see
-from tests.support.orders import moment, order_id, paid_order, payment_id, refund, refunded_order
+from tests.support.orders import moment, order, order_id, paid_order, payment_id, refund, refunded_order
 
 
 async def lose(database: Database, number: int, *also: str) -> None:
@@ -109,3 +109,16 @@ async def test_a_lost_sale_that_comes_back_refunded_is_no_duplicate(database: Da
     await lose(database, lost)
     await see(database, refunded_order(lost, "100.00", seconds=120, **fields[lost]))
     assert await open_discrepancies(database) == set()
+
+
+async def test_what_the_rules_remember_of_a_lost_order_comes_back_with_it(database: Database) -> None:
+    # Paid after it was closed: only the earlier version tells of it.
+    await see(database, order(1, status="canceled", status_detail="canceled"))
+    await see(database, paid_order(1, seconds=60))
+    before = await discrepancies(database)
+    assert [one[1:] for one in before] == [("paid_after_close", True)]
+    history = await database.fetchval("select history from cuadre.orders")
+    await lose(database, 1)
+    await see(database, paid_order(1, seconds=60))
+    assert await discrepancies(database) == before
+    assert await database.fetchval("select history from cuadre.orders") == history

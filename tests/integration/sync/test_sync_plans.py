@@ -149,10 +149,10 @@ async def test_what_is_stored_of_new_orders_is_not_sought_in_every_month(large: 
     assert_indexed(plan, "orders_pkey", "payments_pkey", most_rows=32)
 
 
-async def test_the_last_versions_of_lost_orders(large: Database) -> None:
+async def test_the_versions_of_lost_orders(large: Database) -> None:
     await see(large, order(900_000), order(900_001))
-    plan = await plan_of(large, QUERIES.read_last_versions, IDS)
-    assert_indexed(plan, most_rows=32)
+    for query in (QUERIES.read_last_versions, QUERIES.read_lost_versions):
+        assert_indexed(await plan_of(large, query, IDS), most_rows=32)
 
 
 async def test_the_heads_of_a_reference_that_every_order_bears(large: Database) -> None:
