@@ -14,9 +14,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
+from asyncpg import QueryCanceledError
 
 from service.audit.fresh import FreshReader, ProviderAway
-from service.audit.runs import PSEUDO_FIELDS, QUERIES, Run, TakenOver, Wish, begin
+from service.audit.runs import PSEUDO_FIELDS, QUERIES, Run, TakenOver, Wish, begin, count_by_account
 from service.audit.verify import Verification
 from service.database.leases import resign, try_lead
 from service.database.pool import UNAVAILABLE, Database
@@ -40,6 +41,9 @@ AT_ONCE: Final = 2
 AGAIN_AFTER_SECONDS: Final = 3600.0
 # The drift gauge counts no further.
 MOST_DRIFTED: Final = 10_000
+# A statement ran into its time limit, the server's or (behind PgBouncer) the client's: that is of what was asked, as a
+# rule, and the other accounts' orders can be asked for all the same.
+TOO_SLOW: Final = (QueryCanceledError, TimeoutError)
 
 log = structlog.get_logger(__name__)
 
@@ -104,14 +108,20 @@ class NightlyVerification:
         due = await self._due(accounts)
         if not due:
             return []
-        samples = await _shares(self._database, self._sample, list(accounts))
+        try:
+            stored = await count_by_account(self._database, list(accounts))
+        except TOO_SLOW as error:
+            log.warning("verification_broken_off", accounts=due, **_too_slow(error))
+            for name in due:
+                self._rest(name)
+            return []
         reader = FreshReader(self._client, map(_slowed, accounts.values()), share=1.0)
         ended = []
         for name in due:
             # Renewed: an account that does not answer is waited for as long as a quarter of the lease.
             if not await self._leads():
                 break
-            run = await self._compared(name, samples[name], reader)
+            run = await self._compared(name, stored, reader)
             if run is not None:
                 ended.append(run)
         return ended
@@ -125,14 +135,20 @@ class NightlyVerification:
         rows = await self._database.fetch(QUERIES.read_last_nightly, awake)
         return [row["account"] for row in rows if row["last_at"] is not None and is_due(row["last_at"], row["now"])]
 
-    async def _compared(self, account: str, sample: int, reader: FreshReader) -> Run | None:
-        """The account's run to its end; None where it was broken off."""
-        run = await begin(self._database, Wish("nightly", account, sample=sample))
-        told = {"account": account, "verification_id": run.verification_id}
+    async def _compared(self, account: str, stored: dict[str, int], reader: FreshReader) -> Run | None:
+        """The account's run to its end; None where it was broken off. `stored`: how many orders each account has."""
+        told: dict[str, object] = {"account": account}
+        wish = Wish("nightly", account, sample=_share(self._sample, account, stored))
         try:
+            run = await begin(self._database, wish, stored=stored[account])
+            told["verification_id"] = run.verification_id
             run = await Verification(self._database, reader, at_once=AT_ONCE).carry_out(run)
         except (ProviderAway, TakenOver) as error:
             log.warning("verification_broken_off", **told, reason=str(error))
+            self._rest(account)
+            return None
+        except TOO_SLOW as error:
+            log.warning("verification_broken_off", **told, **_too_slow(error))
             self._rest(account)
             return None
         except UNAVAILABLE:
@@ -161,12 +177,17 @@ class NightlyVerification:
         self._not_before[account] = asyncio.get_running_loop().time() + AGAIN_AFTER_SECONDS
 
 
-async def _shares(database: Database, sample: int, accounts: list[str]) -> dict[str, int]:
-    """By account: of `sample` orders as many as it has of all that are stored, rounded up, so that none has none."""
-    rows = await database.fetch(QUERIES.count_by_account, accounts)
-    orders = {row["account"]: int(row["orders"]) for row in rows}
-    together = max(1, sum(orders.values()))
-    return {name: -(-sample * orders.get(name, 0) // together) for name in accounts}
+def _share(sample: int, account: str, stored: dict[str, int]) -> int:
+    """Of `sample` orders as many as the account has of all that are stored, rounded up, so that none has none."""
+    return -(-sample * stored[account] // max(1, sum(stored.values())))
+
+
+def _too_slow(error: BaseException) -> dict[str, str]:
+    return {
+        "reason": f"the database took too long ({type(error).__name__})",
+        "advice": "it is tried again in an hour; where this stays, vacuum analyze cuadre.orders and cuadre.sync, and "
+        "look at what keeps the database busy",
+    }
 
 
 def _slowed(account: Account) -> Account:

@@ -27,6 +27,9 @@ Outcome = Literal["equal", "drift", "stale", "unanswered", "unprovable", "not_as
 FoundKind = Literal["drift", "stale", "unanswered", "unprovable"]
 
 RESUME_HOURS: Final = 24
+# Of an account with more orders, and of `sync`, only so many pages are read to count or to draw: seconds at most.
+COUNTED_ONE_BY_ONE: Final = 200_000
+PAGES_READ: Final = 10_000
 # What stands in `drifts.field` for an order that was not compared (not answered for, or not to be proved any more), for
 # one that is equal though an earlier run found it to differ, and for `updated_at` of one that is stale.
 UNANSWERED: Final = "unanswered"
@@ -121,9 +124,20 @@ class FoundOrder:
     repaired_at: datetime | None
 
 
-async def begin(database: Database, wish: Wish, *, restart: bool = False) -> Run:
-    """The run to go on with: the latest of this wish where it was interrupted within 24 hours, else a new one."""
-    to_check = int(await database.fetchval(QUERIES.count_orders, wish.account, wish.since))
+async def count_by_account(database: Database, accounts: Sequence[str]) -> dict[str, int]:
+    """How many orders each of these accounts has, those whose row is gone among them; of a large one, about."""
+    rows = await database.fetch(QUERIES.count_by_account, accounts, COUNTED_ONE_BY_ONE, PAGES_READ)
+    return {row["account"]: row["orders"] for row in rows}
+
+
+async def begin(database: Database, wish: Wish, *, restart: bool = False, stored: int | None = None) -> Run:
+    """The run to go on with: the latest of this wish where it was interrupted within 24 hours, else a new one.
+
+    `stored`: how many orders there are to compare or to draw from, where that is known. None: they are counted.
+    """
+    to_check = stored
+    if to_check is None:
+        to_check = int(await database.fetchval(QUERIES.count_orders, wish.account, wish.since))
     if wish.sample is not None:
         to_check = min(wish.sample, to_check)
     words = (wish.kind, wish.account, wish.repair, wish.since)

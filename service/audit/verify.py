@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
+from service.audit import runs
 from service.audit.compare import (
     LOOK_FIELD,
     NOT_SHOWN,
@@ -131,7 +132,18 @@ class Verification:
         left = run.to_check - run.checked
         if left <= 0:
             return
-        rows = await self._database.fetch(QUERIES.sample_orders, left, run.account, run.since)
+        stored = None
+        if run.account is not None:
+            stored = (await runs.count_by_account(self._database, [run.account]))[run.account]
+        rows = await self._database.fetch(
+            QUERIES.sample_orders,
+            left,
+            run.account,
+            run.since,
+            stored,
+            runs.COUNTED_ONE_BY_ONE,
+            runs.PAGES_READ,
+        )
         if run.kind == "nightly":
             known = await self._database.fetch(QUERIES.open_drifts, PSEUDO_FIELDS, (left + 1) // 2, run.account)
             rows = [*known, *rows]

@@ -98,25 +98,32 @@ limit $5;
 
 -- name: sample_orders
 -- Some orders by chance, among them some that `sync` says were stored and whose row is gone, where there are any. Of a
--- large table a share of its pages is read, several times what is wanted.
+-- large table a share of its pages is read, several times what is wanted; of an account of at most `$5` orders its index
+-- is read. `$4`: how many orders the account has. Of `sync` at most `$6` pages are read.
 select order_id
 from (
     select order_id
     from cuadre.orders tablesample system ((
-        select case when $2::text is null and $3::timestamptz is null
-            then least(100, 100 * (20 * $1::bigint + 2000) / greatest(c.reltuples, 1)) else 100 end
+        select case
+            when $2::text is not null and $4::bigint <= $5::bigint then 0
+            when $3::timestamptz is not null then 100
+            else least(100, 100 * (20 * $1::bigint + 2000) / greatest(coalesce($4::bigint, c.reltuples), 1))
+        end
         from pg_class as c
         where c.oid = 'cuadre.orders'::regclass
     ))
-    where ($2::text is null or account = $2)
+    where ($2::text is null or account = $2 and $4::bigint > $5::bigint)
+      and ($3::timestamptz is null or updated_at >= $3 or fetched_at >= $3 or changed_at >= $3)
+    union all
+    select order_id
+    from cuadre.orders
+    where account = $2 and $4::bigint <= $5::bigint
       and ($3::timestamptz is null or updated_at >= $3 or fetched_at >= $3 or changed_at >= $3)
     union all
     select s.order_id
     from cuadre.sync as s tablesample system ((
-        select case when $2::text is null and $3::timestamptz is null
-            then least(100, 100 * (20 * $1::bigint + 2000) / greatest(c.reltuples, 1)) else 100 end
-        from pg_class as c
-        where c.oid = 'cuadre.sync'::regclass
+        least(100, 100.0 * $6::bigint * current_setting('block_size')::bigint
+            / greatest(pg_relation_size('cuadre.sync'), 1))
     ))
     where s.trust = 2 and ($2::text is null or s.account = $2) and ($3::timestamptz is null or s.claimed_at >= $3)
       and not exists (select from cuadre.orders as o where o.order_id = s.order_id)
@@ -328,17 +335,47 @@ from unnest($1::text[]) with ordinality as a(account, position)
 order by a.position;
 
 -- name: count_by_account
--- How many orders of these accounts are stored, or were, as `sync` says, and are gone.
-select account, count(*) as orders
-from (
-    select account from cuadre.orders where account = any($1::text[])
-    union all
-    select s.account
-    from cuadre.sync as s
+-- How many orders of these accounts are stored, or were, as `sync` says, and are gone. Up to `$2` are counted one by one
+-- in the account's index; where there are more, and of `sync`, `$3` pages are counted and stand for the whole table.
+with shares as materialized (
+    select
+        least(100, 100.0 * $3::bigint * current_setting('block_size')::bigint
+            / greatest(pg_relation_size('cuadre.orders'), 1)) as orders,
+        least(100, 100.0 * $3::bigint * current_setting('block_size')::bigint
+            / greatest(pg_relation_size('cuadre.sync'), 1)) as sync
+),
+counted as materialized (
+    select a.account, own.orders
+    from unnest($1::text[]) as a(account)
+    cross join lateral (
+        select count(*) as orders
+        from (select from cuadre.orders as o where o.account = a.account limit $2::bigint + 1) as some
+    ) as own
+),
+many as materialized (
+    select o.account, count(*) * 100 / (select orders from shares) as orders
+    from cuadre.orders as o tablesample system ((
+        select case when exists (select from counted where orders > $2::bigint) then orders else 0 end from shares
+    ))
+    where o.account = any($1::text[])
+    group by o.account
+),
+gone as materialized (
+    select s.account, count(*) * 100 / (select sync from shares) as orders
+    from cuadre.sync as s tablesample system ((select sync from shares))
     where s.trust = 2 and s.account = any($1::text[])
       and not exists (select from cuadre.orders as o where o.order_id = s.order_id)
-) as known
-group by account;
+    group by s.account
+)
+select
+    c.account,
+    round(
+        case when c.orders > $2::bigint then greatest(c.orders, coalesce(m.orders, 0)) else c.orders end
+        + coalesce(g.orders, 0)
+    )::bigint as orders
+from counted as c
+left join many as m using (account)
+left join gone as g using (account);
 
 -- name: open_drifts
 -- Orders (of account `$3`, or of all) that a run of the last 30 days found to differ, and that no run found equal or
