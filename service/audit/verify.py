@@ -112,9 +112,10 @@ class Verification:
 
     async def _in_order(self, run: Run) -> AsyncIterator[list[str]]:
         cursor = run.cursor
-        while True:
+        end = await self._database.fetchval(QUERIES.last_order)
+        while end is not None:
             rows = await self._database.fetch(
-                QUERIES.next_orders, cursor, run.account, run.since, run.started_at, self._page, STRETCH
+                QUERIES.next_orders, cursor, run.account, run.since, run.started_at, self._page, STRETCH, end
             )
             if not rows[0]["more"]:
                 return

@@ -33,21 +33,25 @@ returning
     verification_id, kind, account, repair, since, started_at, moved_at, finished_at, cursor, to_check, checked, equal,
     drifted, repaired, unanswered;
 
+-- name: last_order
+-- The last id that is stored or known of; null where there is none. A run goes no further than it was at its start: ids
+-- that are told of meanwhile, by whomever, would keep it from ever ending.
+select greatest(
+    (select max(order_id) from cuadre.orders), (select max(order_id) from cuadre.sync),
+    (select max(order_id) from cuadre.order_versions)
+);
+
 -- name: next_orders
 -- The next orders of a run, in the order of their ids. Orders first seen after its start are left to the next run, or
 -- it would never end beside a busy till; a first sight in the future is nobody's, and is no way to hide. Among them
 -- those that were stored, as `sync` or the versions say, and whose row is gone. `upto`: how far all of them were looked
--- for, `$6` lines ahead at most; one row without an order where there is none; `more`: whether that is any way at all.
+-- for, `$6` lines ahead at most, and to `$7`; one row without an order where there is none; `more`: whether that is any
+-- way at all.
 with stretch as materialized (
-    select coalesce(
-        least(
-            (select order_id from cuadre.sync where order_id > $1 order by order_id offset $6 limit 1),
-            (select order_id from cuadre.order_versions where order_id > $1 order by order_id offset $6 limit 1)
-        ),
-        greatest(
-            (select max(order_id) from cuadre.orders), (select max(order_id) from cuadre.sync),
-            (select max(order_id) from cuadre.order_versions)
-        )
+    select least(
+        (select order_id from cuadre.sync where order_id > $1 order by order_id offset $6 limit 1),
+        (select order_id from cuadre.order_versions where order_id > $1 order by order_id offset $6 limit 1),
+        $7::text
     ) as upto
 ),
 stored as materialized (
