@@ -17,7 +17,7 @@ from service.database.pool import Database
 from service.mercadopago.errors import MercadoPagoError
 from service.mercadopago.payer import order_without_payer
 from service.mercadopago.reader import ReadOrder, read_any
-from service.orders.fence import AHEAD_AT_MOST
+from service.orders.fence import AHEAD_AT_MOST, Stamp
 from service.orders.history import EMPTY, History, remember, to_json
 from service.sync.payments_overlay import DATE_MEMBER, under_their_own_names
 from service.sync.rows import to_json_text
@@ -48,10 +48,12 @@ async def put_back(database: Database, order: LostOrder, answer: ReadOrder) -> b
     """
     versions = await database.fetch(QUERIES.read_versions, order.order_id)
     last = _read(versions[-1], order.order_id) if versions else None
-    at, stored_at = answer.snapshot.updated_at, last.snapshot.updated_at if last else None
+    claimed_at = versions[-1]["claimed_at"] if versions else _LONG_AGO
+    at = answer.snapshot.updated_at
+    # A date that the fence does not believe is none, or it would keep every repair out.
+    stored_at = Stamp(last.snapshot.updated_at, claimed_at).provider_time if last else None
     if at is not None and stored_at is not None and stored_at > at:
         return False
-    claimed_at = versions[-1]["claimed_at"] if versions else _LONG_AGO
     await database.execute(
         QUERIES.put_back_order,
         order.order_id,
