@@ -25,7 +25,7 @@ from tests.integration.audit.verify_support import (
     verify,
 )
 from tests.support.looking import open_discrepancies, see
-from tests.support.orders import order, order_id, paid_order, refunded_order
+from tests.support.orders import START, order, order_id, paid_order, refunded_order
 
 KEEPING = replace(ACCOUNT, keep_payer=True)
 REPAIR = Wish("full", repair=True)
@@ -158,6 +158,20 @@ async def test_an_answer_that_is_older_than_the_last_version_brings_nothing_back
     assert (result.run.drifted, result.run.repaired) == (1, 0)
     assert "older state" in result.verification.remarks.unrepaired[order_id(1)]
     assert await database.fetchval("select count(*) from cuadre.orders") == 0
+
+
+async def test_a_last_version_of_a_date_that_cannot_be_true_keeps_no_repair_out(
+    database: Database, books: Books
+) -> None:
+    await stored(database, books, refunded_order(1, "30.00", last_updated_date="2099-01-01T00:00:00.000Z"))
+    await lose(database, 1)
+    books.put(refunded_order(1, "30.00", seconds=180))
+    result = await verify(database, books, REPAIR)
+    assert (result.run.drifted, result.run.repaired) == (1, 1)
+    row = await database.fetchrow("select refunded_amount::text as refunded, updated_at from cuadre.orders")
+    assert row is not None
+    assert (row["refunded"], row["updated_at"].year) == ("30.00", START.year)
+    assert (await verify(database, books)).run.equal == 1
 
 
 async def test_the_scopes_hold_for_lost_orders_too(database: Database, books: Books) -> None:
