@@ -119,10 +119,15 @@ from (
     where ($2::text is null or account = $2 and $4::bigint > $5::bigint)
       and ($3::timestamptz is null or updated_at >= $3 or fetched_at >= $3 or changed_at >= $3)
     union all
-    select order_id
-    from cuadre.orders
-    where account = $2 and $4::bigint <= $5::bigint
-      and ($3::timestamptz is null or updated_at >= $3 or fetched_at >= $3 or changed_at >= $3)
+    (
+        select order_id
+        from cuadre.orders
+        where account = $2 and $4::bigint <= $5::bigint
+          and ($3::timestamptz is null or updated_at >= $3 or fetched_at >= $3 or changed_at >= $3)
+        -- In the order of the index: so that it is the index that is read.
+        order by updated_at desc, order_id desc
+        limit $5::bigint
+    )
     union all
     select s.order_id
     from cuadre.sync as s tablesample system ((
@@ -130,7 +135,8 @@ from (
             / greatest(pg_relation_size('cuadre.sync'), 1))
     ))
     where s.trust = 2 and ($2::text is null or s.account = $2) and ($3::timestamptz is null or s.claimed_at >= $3)
-      and not exists (select from cuadre.orders as o where o.order_id = s.order_id)
+      -- One by one: as a join, all orders may be read for it.
+      and (select o.order_id from cuadre.orders as o where o.order_id = s.order_id) is null
 ) as drawn
 order by random()
 limit $1::bigint;
@@ -353,7 +359,13 @@ counted as materialized (
     from unnest($1::text[]) as a(account)
     cross join lateral (
         select count(*) as orders
-        from (select from cuadre.orders as o where o.account = a.account limit $2::bigint + 1) as some
+        from (
+            select
+            from cuadre.orders as o
+            where o.account = a.account
+            order by o.updated_at desc, o.order_id desc  -- as the index: it is read no further
+            limit $2::bigint + 1
+        ) as latest
     ) as own
 ),
 many as materialized (
@@ -368,7 +380,8 @@ gone as materialized (
     select s.account, count(*) * 100 / (select sync from shares) as orders
     from cuadre.sync as s tablesample system ((select sync from shares))
     where s.trust = 2 and s.account = any($1::text[])
-      and not exists (select from cuadre.orders as o where o.order_id = s.order_id)
+      -- One by one: as a join, all orders may be read for it.
+      and (select o.order_id from cuadre.orders as o where o.order_id = s.order_id) is null
     group by s.account
 )
 select
