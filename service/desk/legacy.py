@@ -23,7 +23,7 @@ from service.desk.intents import CommandRow
 from service.desk.outcome_table import Meaning, meaning_of
 from service.desk.outcomes import Outcome, Verdict
 from service.desk.sentences import UNKNOWN, sentence
-from service.desk.work import Executor, Tools, Work
+from service.desk.work import CREATE_LATE_SECONDS, Executor, Tools, Work
 from service.mercadopago.account import Account, LegacyQr
 from service.mercadopago.answers import ProviderAnswer
 from service.mercadopago.errors import AccountRefused, MercadoPagoError, NonsenseAnswer, OrderFault
@@ -99,9 +99,11 @@ def unsendable(account: Account, work: Work) -> Outcome | None:
 class _Held:
     """A put whose lease is this runner's now: the database's clock, its sale's end, whether nothing newer was asked.
 
-    `is_overtaken`: a newer sale, of whichever API, may stand on its QR.
+    `is_overtaken`: a newer sale, of whichever API, may stand on its QR. `since`: this process's clock before the
+    attempt was dated; what is newer waits for the call no longer than counted from there.
     """
 
+    since: float
     now: datetime
     expires_at: datetime
     is_newest: bool
@@ -129,7 +131,7 @@ async def send_put(tools: Tools, account: Account, work: Work) -> ProviderAnswer
     if held.is_overtaken:
         # It was held up since its claim, and never left: it is withdrawn, unless what is newer is refused.
         return Outcome(Verdict.UNSENT, code="superseded", wait_seconds=_NEWER_WAITS_SECONDS["legacy_put"])
-    return await _put(tools, account, work, now=held.now, expires_at=held.expires_at)
+    return await _put(tools, account, work, held)
 
 
 async def _hold(tools: Tools, work: Work) -> _Held | None:
@@ -137,11 +139,12 @@ async def _hold(tools: Tools, work: Work) -> _Held | None:
     command, seconds = work.command, float(ttl_seconds(work) or DEFAULT_TTL_SECONDS)
     async with tools.database.transaction() as connection:
         await connection.execute(QUERIES.wait_for_claims, command.account)
+        since = tools.clock()
         row = await connection.fetchrow(QUERIES.date_expiry, command.command_id, work.lease_token, seconds)
     if row is None:
         return None
     is_overtaken = row["is_overtaken"]
-    return _Held(row["now"], row["expires_at"], row["is_newest"] and not is_overtaken, is_overtaken)
+    return _Held(since, row["now"], row["expires_at"], row["is_newest"] and not is_overtaken, is_overtaken)
 
 
 def _ended(*, is_newest: bool, now: datetime, expires_at: datetime | None) -> Outcome | None:
@@ -164,14 +167,15 @@ def seconds_left(expires_at: datetime, now: datetime) -> int:
     return max(1, math.ceil((expires_at - now).total_seconds()))
 
 
-async def _put(
-    tools: Tools, account: Account, work: Work, *, now: datetime, expires_at: datetime
-) -> ProviderAnswer | Outcome:
+async def _put(tools: Tools, account: Account, work: Work, held: _Held) -> ProviderAnswer | Outcome:
     # A repeat asks for what is left: its sale ends when the first attempt's would have.
-    ttl = ttl_seconds(work) if work.is_first else seconds_left(expires_at, now)
+    ttl = ttl_seconds(work) if work.is_first else seconds_left(held.expires_at, held.now)
     generation, body = generation_of(account, work), work.body or "{}"
     if generation == "v2":
-        body, ttl = order_body_v2(_v1_body(work), now=expires_at, ttl_seconds=0), None
+        body, ttl = order_body_v2(_v1_body(work), now=held.expires_at, ttl_seconds=0), None
+    if tools.clock() - held.since >= CREATE_LATE_SECONDS:
+        # The commit took so long, or the process stood still: what is newer may be on its way to the same QR.
+        return _held_too_long(work)
     return await tools.client.put_legacy_order(
         account,
         work.command.point_of_sale or "",
@@ -180,6 +184,14 @@ async def _put(
         ttl_seconds=ttl,
         store_id=store_of(account, work) if generation == "v2" else None,
     )
+
+
+def _held_too_long(work: Work) -> Outcome:
+    """It was not sent this time, and is judged anew at the next claim. What an earlier attempt did stays unknown."""
+    wait = _NEWER_WAITS_SECONDS["legacy_put"]
+    if work.is_first:
+        return Outcome(Verdict.UNSENT, code="held_too_long", wait_seconds=wait)
+    return Outcome(Verdict.RETRY, code="held_too_long", wait_seconds=wait, unknown=True)
 
 
 def _v1_body(work: Work) -> dict[str, Any]:

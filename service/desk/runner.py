@@ -27,7 +27,7 @@ from service.desk.legacy import LEGACY_DELETE, LEGACY_PUT
 from service.desk.outcomes import Outcome
 from service.desk.search import RESEND_FOR, compare_cancel, compare_refund
 from service.desk.settle import commit_outcome, due_after, settle_seen, tell_unknown_outcomes, withdraw_stale
-from service.desk.work import Executor, Tools, Work, work_of
+from service.desk.work import CREATE_LATE_SECONDS, Executor, Tools, Work, work_of
 from service.mercadopago.account import Account
 from service.mercadopago.client import MercadoPagoClient
 from service.mercadopago.pacing import AccountGate
@@ -35,8 +35,6 @@ from service.telemetry import crashpoints
 
 CONCURRENCY: Final = 8
 # A lease that ends before its call has an answer is taken by the next runner, and by the next, and never settled.
-# A creation begins so soon after its claim, or not: what is newer on its point of sale waits for it no longer.
-CREATE_LATE_SECONDS: Final = 5.0
 SHORTEST_LEASE_SECONDS: Final = 20.0
 DATABASE_REST_SECONDS: Final = 1.0
 # Commands of an account that nothing goes out for are looked at again so soon, or when its gate may open.
@@ -84,7 +82,7 @@ class Runner:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
-        self._tools = Tools(database, client)
+        self._tools = Tools(database, client, clock)
         self._account = account
         self._gate = gate
         self._executors = executors

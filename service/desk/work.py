@@ -1,7 +1,9 @@
 """What the runner hands to an executor: one claimed command, and what is needed to send it or look into it."""
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from asyncpg import Record
@@ -12,6 +14,10 @@ from service.desk.outcomes import Outcome
 from service.mercadopago.account import Account
 from service.mercadopago.answers import ProviderAnswer
 from service.mercadopago.client import MercadoPagoClient
+
+CREATE_LATE_SECONDS: Final = 5.0
+"""So soon after its attempt was dated the call of a creation, or of a legacy sale, begins, or it is not made: what is
+newer on its point of sale waits for it no longer (`claim_due_commands`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +59,14 @@ def work_of(row: Record) -> Work:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What executors work with. No connection or transaction may be held while the client calls."""
+    """What executors work with. No connection or transaction may be held while the client calls.
+
+    `clock` counts seconds, and goes on while the process stands still.
+    """
 
     database: Database
     client: MercadoPagoClient
+    clock: Callable[[], float] = time.monotonic
 
 
 Send = Callable[[Tools, Account, Work], Awaitable[ProviderAnswer | Outcome]]

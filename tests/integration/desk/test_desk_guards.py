@@ -12,10 +12,9 @@ from service.database.pool import Database
 from service.desk.calls import send_refund
 from service.desk.intents import QUERIES, CommandRow
 from service.desk.outcomes import Outcome, Verdict
-from service.desk.runner import CREATE_LATE_SECONDS
 from service.desk.search import IN_FLIGHT, MUST_COMPARE
 from service.desk.settle import commit_outcome
-from service.desk.work import Tools, Work, work_of
+from service.desk.work import CREATE_LATE_SECONDS, Tools, Work, work_of
 from service.mercadopago.client import MercadoPagoClient
 from service.mercadopago.pacing import AccountGate
 from tests.support.desk import ACCOUNT, Shop, point, qr, shop

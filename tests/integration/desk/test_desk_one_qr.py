@@ -10,7 +10,8 @@ from service.desk.intents import QUERIES, CommandRow
 from service.desk.legacy import send_put
 from service.desk.outcomes import Outcome
 from service.desk.settle import commit_outcome
-from service.desk.work import Tools, work_of
+from service.desk.work import CREATE_LATE_SECONDS, Tools, work_of
+from service.mercadopago.answers import ProviderAnswer
 from tests.support.desk import point, qr
 from tests.support.legacy import POS, Till, calls, held_up, lost, running, till, unknown
 from tests.support.waiting import until
@@ -216,6 +217,53 @@ async def test_a_first_attempt_that_was_held_up_covers_no_order(database: Databa
             assert (settled.status, settled.maybe_sent_at) == ("waiting", None)
             assert (await here.shop.settled(older)).status == "withdrawn"
         assert await references(here) == ["cliente-2"]
+
+
+async def end_lease(here: Till, command: CommandRow) -> None:
+    over = "update cuadre.commands set leased_until = now() - interval '1 s' where command_id = $1"
+    await here.shop.database.execute(over, command.command_id)
+
+
+@both
+@pytest.mark.parametrize(("attempt", "left"), [(1, ("waiting", True)), (2, ("unknown", False))])
+async def test_a_put_that_begins_long_after_it_was_dated_is_not_sent(
+    database: Database, generation: str, attempt: int, left: tuple[str, bool]
+) -> None:
+    """The commit hung, or the process stood still: what is newer has waited for it as long as it waits."""
+    async with till(database, generation, runner=False) as here:
+        here.hears = False
+        older = await here.ask()
+        (row,) = await database.fetch(*CLAIM)
+        if attempt == 2:
+            await end_lease(here, older)
+            (row,) = await database.fetch(*CLAIM)
+        # Dated at each attempt's hold, a repeat's for its search as well; then the put is about to begin.
+        clock = iter([*[0.0] * attempt, CREATE_LATE_SECONDS])
+        late = await send_put(Tools(database, here.shop.client, lambda: next(clock)), here.account, work_of(row))
+        assert isinstance(late, Outcome)
+        assert await references(here) == []
+        settled = await commit_outcome(database, work_of(row), late, None)
+        assert settled is not None
+        assert (settled.status, settled.maybe_sent_at is None) == left
+        async with running(here.shop.another_runner()):
+            await here.shop.becomes(await create(here), status="done")
+            await here.shop.settled(older)
+        assert "cliente-2" in await references(here)
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+async def test_a_put_that_begins_in_time_is_sent(database: Database, attempt: int) -> None:
+    async with till(database, runner=False) as here:
+        here.hears = False
+        older = await here.ask()
+        (row,) = await database.fetch(*CLAIM)
+        if attempt == 2:
+            await end_lease(here, older)
+            (row,) = await database.fetch(*CLAIM)
+        clock = iter([*[0.0] * attempt, CREATE_LATE_SECONDS - 1])
+        sent = await send_put(Tools(database, here.shop.client, lambda: next(clock)), here.account, work_of(row))
+        assert isinstance(sent, ProviderAnswer)
+        assert await references(here) == ["venta-1"]
 
 
 async def test_a_sale_is_not_put_up_while_an_order_is_being_claimed(database: Database) -> None:
