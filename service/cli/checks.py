@@ -69,7 +69,8 @@ def sessions(idle_in_transaction_seconds: float, ack_timeout_seconds: float) -> 
         Check(
             "sessions",
             "warn",
-            f"a process that stands still in a transaction holds its orders, and their notifications, {lasts}",
+            "a process that stands still in a transaction holds its orders and commands, and their notifications, "
+            f"{lasts}",
             "alter role ROLE set idle_in_transaction_session_timeout = '3s' (a pooler leaves it to the role)",
         )
     ]

@@ -1,7 +1,9 @@
 -- name: wait_for_claims
 -- No command of the account is being claimed until the transaction ends (`lock_claims`): a claim that was under way is
--- seen by what follows, and one that comes after it sees what was written here.
-select pg_advisory_xact_lock(hashtextextended('desk claims ' || $1::text, 0));
+-- seen by what follows, and one that comes after it sees what was written here. Who stands still meanwhile loses it
+-- after 3 s, as there.
+select set_config('idle_in_transaction_session_timeout', '3000', true),
+    pg_advisory_xact_lock(hashtextextended('desk claims ' || $1::text, 0));
 
 -- name: date_expiry
 -- When what goes out now stops being payable: counted from the first attempt, which the claim has dated. The lease, if

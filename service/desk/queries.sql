@@ -108,9 +108,11 @@ order by account;
 -- name: lock_claims
 -- Of these accounts those whose commands no other process is claiming at this moment; until the transaction ends this
 -- one alone does. A claim that follows sees all that was claimed before it, so that no two sales of one point of sale
--- are claimed side by side.
+-- are claimed side by side. A process that stands still meanwhile loses them after 3 s, whatever its session is set to:
+-- behind a pooler it is set to nothing.
 select account
-from unnest($1::text[]) as a(account)
+from set_config('idle_in_transaction_session_timeout', '3000', true)
+cross join unnest($1::text[]) as a(account)
 where pg_try_advisory_xact_lock(hashtextextended('desk claims ' || account, 0));
 
 -- name: claim_due_commands

@@ -274,8 +274,8 @@ async def test_a_sale_is_not_put_up_while_an_order_is_being_claimed(database: Da
         await database.execute("update cuadre.commands set attempted_at = now() - interval '17 s'")
         newer = await create(here)
         async with database.transaction() as connection:
-            await connection.execute("set local idle_in_transaction_session_timeout = 0")
             await connection.fetch(QUERIES.lock_claims, [here.account.name])
+            await connection.execute("set local idle_in_transaction_session_timeout = 0")
             (claimed,) = await connection.fetch(*CLAIM)
             assert claimed["command_id"] == newer.command_id
             putting = asyncio.create_task(send_put(Tools(database, here.shop.client), here.account, work_of(row)))

@@ -1,12 +1,14 @@
 """Sales on one printed QR or terminal: what was asked earlier never goes over what was asked later."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
 
-from service.database.pool import Database
+from service.database.pool import UNAVAILABLE, Database
 from service.desk.intents import QUERIES, CommandRow
+from service.desk.legacy import QUERIES as LEGACY_QUERIES
 from service.desk.settle import withdraw_stale
 from tests.support.desk import ACCOUNT, Shop, point, qr, shop
 from tests.support.waiting import until
@@ -249,11 +251,29 @@ async def test_a_process_comes_again_soon_where_another_was_claiming(database: D
         rounds: list[None] = []
         patient = here.another_runner(poll_seconds=3600.0, beat=lambda: rounds.append(None))
         async with database.transaction() as connection:
-            await connection.execute("set local idle_in_transaction_session_timeout = 0")
             assert await connection.fetch(QUERIES.lock_claims, [ACCOUNT.name])
+            await connection.execute("set local idle_in_transaction_session_timeout = 0")
             task = asyncio.create_task(patient.run())
             await until(lambda: asyncio.sleep(0, len(rounds) > 2), what="it comes again, and again")
             assert not patient._held
         assert (await here.desk.wait(asked.command_id, seconds=20)).status == "done"
         await patient.stop(within_seconds=5)
         await task
+
+
+@pytest.mark.parametrize(
+    ("lock", "accounts"), [(QUERIES.lock_claims, [ACCOUNT.name]), (LEGACY_QUERIES.wait_for_claims, ACCOUNT.name)]
+)
+async def test_who_stands_still_in_a_claim_does_not_hold_up_the_account_for_ever(
+    database: Database, lock: str, accounts: str | list[str]
+) -> None:
+    """Also where its session knows no end, as behind a pooler."""
+    async with shop(database, runner=False) as here:
+        asked = await ask(here, STATIC, "k-1")
+        # Its end is an error of its connection, which is gone.
+        with contextlib.suppress(*UNAVAILABLE):
+            async with database.transaction() as connection:
+                await connection.execute("set local idle_in_transaction_session_timeout = 0")
+                await connection.execute(lock, accounts)
+                here.tasks["desk"] = asyncio.create_task(here.runner.run())
+                assert (await here.desk.wait(asked.command_id, seconds=20)).status == "done"

@@ -53,6 +53,7 @@ def test_sessions_end_within_the_time_of_an_answer(seconds: float, words: str | 
     found = checks.sessions(seconds, 4.0)
     assert [check.status for check in found] == (["warn"] if words else [])
     assert all(words is not None and words in check.found for check in found)
+    assert all("orders and commands, and their notifications" in check.found for check in found)
 
 
 def seller(user_id: str = "7") -> Seller:
