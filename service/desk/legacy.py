@@ -25,7 +25,7 @@ from service.desk.outcomes import Outcome, Verdict
 from service.desk.sentences import UNKNOWN, sentence
 from service.desk.work import CREATE_LATE_SECONDS, Executor, Tools, Work
 from service.mercadopago.account import Account, LegacyQr
-from service.mercadopago.answers import ProviderAnswer
+from service.mercadopago.answers import ProviderAnswer, is_own_words
 from service.mercadopago.errors import AccountRefused, MercadoPagoError, NonsenseAnswer, OrderFault
 from service.mercadopago.json_text import parse_json
 from service.mercadopago.legacy import MERCHANT_ORDER_PREFIX, is_number
@@ -333,9 +333,16 @@ async def send_delete(tools: Tools, account: Account, work: Work) -> ProviderAns
     is_vague = meaning is Meaning.OUTAGE and 400 <= answer.status < 500 and answer.status != 408
     if meaning is not Meaning.NOTHING_THERE and not is_vague:
         return answer
-    # A page of whatever stands before the API bears no code: it would say the same of the place.
-    if generation == "v2" and answer.code is not None:
-        if await _shows_nothing(tools, account, work):
+    # A page of whatever stands before the API would say the same of the place.
+    if generation == "v2" and is_own_words(answer.document):
+        try:
+            shows_nothing = await _shows_nothing(tools, account, work)
+        except MercadoPagoError as error:
+            if not isinstance(error, OrderFault) and not is_refused_search(error):
+                raise
+            # The deletion was answered, and only what became of it cannot be looked up.
+            return _not_taken_off(work, answer, UNKNOWN_DELETE)
+        if shows_nothing:
             return Outcome(Verdict.DONE, code=answer.code, status=answer.status, message=NOTHING_THERE)
         return _not_taken_off(work, answer, STILL_THERE)
     return _not_taken_off(work, answer, UNKNOWN_DELETE) if is_vague else answer

@@ -30,6 +30,8 @@ _COMPLAINT_LIMIT = 200
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 # What can be a machine's word for something; a sentence is none.
 _CODE = re.compile(r"[\x21-\x7e]{1,64}")
+# What the provider says there is none of; a gateway knows routes and resources.
+_OF_AN_ORDER = re.compile(r"order|point.of.sale", re.IGNORECASE)
 # Tokens as the provider writes them; an answer that quotes ours must not carry it into a log.
 _TOKEN = re.compile(r"(?:APP_USR|TEST)-[A-Za-z0-9_-]{8,}|Bearer\s+\S+", re.IGNORECASE)
 
@@ -130,8 +132,32 @@ def error_for(
         status=status,
         retry_after_seconds=retry_after_seconds(headers.get("Retry-After"), http_date(headers.get("Date"))),
     )
-    error.code, _ = _code_and_message(_object(body)[0] or {})
+    document = _object(body)[0] or {}
+    error.code, _ = _code_and_message(document)
+    if error.code is None and is_own_words(document):
+        error.code = str(status)
     return error
+
+
+def is_own_words(document: Mapping[str, object] | None) -> bool:
+    """Whether an answer that is no success is the provider's own, by any of the members that its errors have.
+
+    Which of them bears the word is not documented for every call. What a gateway in between says of a path that it does
+    not know is not the provider's: an object with the `path` or the `timestamp` of the request, or a `message` alone
+    that speaks of no order.
+    """
+    if not document:
+        return False
+    code, message = _code_and_message(document)
+    if code is not None:
+        return True
+    if "path" in document or "timestamp" in document:
+        return False
+    listed = any(isinstance(document.get(name), list | dict) for name in ("errors", "cause", "causes"))
+    numbered = type(document.get("status")) is int
+    return (
+        listed or numbered or bool(_first_text(document.get("error"))) or _OF_AN_ORDER.search(message or "") is not None
+    )
 
 
 def _kind_of(status: int, about_order: bool) -> tuple[type[MercadoPagoError], str | None]:

@@ -222,7 +222,7 @@ class MercadoPagoClient(Caller):
         """The order of the legacy QR's second generation that a point of sale shows now; None for none.
 
         Orders of the first generation cannot be asked for. Raises `MercadoPagoError`; so it does where it is not the
-        provider that says that there is none: a 404 without a code is any gateway's.
+        provider that says that there is none: a 404 without any word of its errors is any gateway's.
         """
         try:
             return await self._read(

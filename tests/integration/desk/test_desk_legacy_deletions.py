@@ -146,6 +146,20 @@ async def test_a_gateways_404_does_not_say_that_the_sale_is_gone(database: Datab
         assert await here.shows() is None
 
 
+@pytest.mark.parametrize("looked_up", [A_PAGE, {"status": 400, "code": "new"}])
+async def test_an_answered_deletion_whose_place_cannot_be_looked_up_ends_within_a_minute(
+    database: Database, looked_up: dict[str, object]
+) -> None:
+    async with till(database, "v2") as here:
+        await here.put("venta-1")
+        await here.shop.provider.faults(legacy_delete={"status": 404, "code": "not_found"}, legacy_get=looked_up)
+        deletion = await unknown(here, await here.ask_delete())
+        assert (deletion.provider_status, deletion.provider_code) == (404, "not_found")
+        deletion = await a_minute_later(here, deletion)
+        assert (deletion.status, deletion.message) == ("refused", UNKNOWN_DELETE)
+        assert await here.shows() == "venta-1"
+
+
 async def test_a_sale_is_not_put_up_again_because_a_gateway_does_not_find_it(database: Database) -> None:
     async with till(database, "v2") as here:
         here.hears = False

@@ -178,6 +178,12 @@ async def test_what_a_point_of_sale_shows(body: bytes, current: object) -> None:
         b'{"error":"point_of_sale_in_store_order_not_found","message":"no order","status":404}',
         b'{"message":"not found","error":"not_found","status":404,"cause":[]}',
         b'{"errors":[{"code":"point_of_sale_in_store_order_not_found"}]}',
+        b'{"message":"point_of_sale_in_store_order_not_found"}',
+        b'{"message":"In store order not found for this point of sale"}',
+        b'{"error":"in store order not found"}',
+        b'{"message":"nothing here","status":404}',
+        b'{"message":"nothing here","cause":[]}',
+        b'{"errors":[{"message":"nothing here"}]}',
     ],
 )
 async def test_a_point_of_sale_shows_nothing_where_the_provider_says_so(body: bytes) -> None:
@@ -193,6 +199,9 @@ async def test_a_point_of_sale_shows_nothing_where_the_provider_says_so(body: by
         b"[]",
         b'"not_found"',
         b'{"message":"no Route matched with those values"}',
+        b'{"message":"Not Found"}',
+        b"{}",
+        b'{"status":"404"}',
         b'{"timestamp":"2026-09-14","status":404,"error":"Not Found","path":"/instore"}',
     ],
 )
