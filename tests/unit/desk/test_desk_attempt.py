@@ -9,6 +9,7 @@ import pytest
 
 from service.desk.attempt import attempt
 from service.desk.intents import CommandRow
+from service.desk.legacy import UNKNOWN_DELETE, send_delete
 from service.desk.outcomes import Outcome, Verdict
 from service.desk.work import Executor, Tools, Work
 from service.mercadopago.account import Account
@@ -113,3 +114,38 @@ async def test_words_that_quote_nothing_stay_as_they_are() -> None:
         assert outcome.message is not None
         assert "No cards on Sundays" in outcome.message
         assert kept == dumps(document)
+
+
+class EmptyPlace:
+    """A client whose deletion is answered like this, of a point of sale that shows nothing."""
+
+    def __init__(self, deleted: ProviderAnswer) -> None:
+        self.deleted = deleted
+
+    async def delete_legacy_order(self, *_arguments: object, **_named: object) -> ProviderAnswer:
+        return self.deleted
+
+    async def get_legacy_current(self, *_arguments: object) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({"message": "In store order not found"}, Verdict.DONE),
+        ({"message": "nothing here", "status": 404, "cause": []}, Verdict.DONE),
+        ({"message": "no Route matched with those values"}, Verdict.REFUSED),
+        (None, Verdict.REFUSED),
+    ],
+)
+async def test_a_deletions_404_is_the_providers_by_any_word_of_its_errors(
+    document: dict[str, object] | None, expected: Verdict
+) -> None:
+    message = None if document is None else str(document["message"])
+    client = EmptyPlace(ProviderAnswer(404, None, message, document, "", None))
+    tools = Tools(database=None, client=client)  # type: ignore[arg-type]  # no database, and a client of two calls
+    command = replace(COMMAND, kind="legacy_delete", point_of_sale="CAJA01", options={"generation": "v2"})
+    work = replace(WORK, command=command, is_newest=False)
+    outcome = await send_delete(tools, replace(ACCOUNT, legacy_store_id="TIENDA1"), work)
+    assert isinstance(outcome, Outcome)
+    assert (outcome.verdict, outcome.message == UNKNOWN_DELETE) == (expected, expected is Verdict.REFUSED)
