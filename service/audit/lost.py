@@ -18,8 +18,8 @@ from service.mercadopago.errors import MercadoPagoError
 from service.mercadopago.payer import order_without_payer
 from service.mercadopago.reader import ReadOrder, read_any
 from service.orders.fence import AHEAD_AT_MOST, Stamp
-from service.orders.history import EMPTY, History, remember, to_json
-from service.sync.payments_overlay import DATE_MEMBER, under_their_own_names
+from service.orders.history import to_json
+from service.sync.lost import fold_versions
 from service.sync.rows import to_json_text
 
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -60,23 +60,11 @@ async def put_back(database: Database, order: LostOrder, answer: ReadOrder) -> b
         order.account,
         None if at is None else min(at, claimed_at + AHEAD_AT_MOST),
         claimed_at,
-        to_json_text(to_json(_history(versions, order.order_id))),
+        to_json_text(to_json(fold_versions(versions, order.order_id))),
         min((row["observed_at"] for row in versions), default=None),
         last is not None and order_without_payer(last) is not last,
     )
     return True
-
-
-def _history(versions: Sequence[Record], order_id: str) -> History:
-    """What the rules remember: the fold over the versions that each look made step by step."""
-    history = EMPTY
-    for row in versions:
-        read = _read(row, order_id)
-        if read is None:
-            continue
-        known = history if DATE_MEMBER in read.text else under_their_own_names(history, read.snapshot)
-        history = remember(known, read.snapshot, row["observed_at"])
-    return history
 
 
 def _read(version: Record, order_id: str) -> ReadOrder | None:

@@ -20,6 +20,8 @@ CLOCK_WARN_SECONDS, CLOCK_FAIL_SECONDS = 2.0, 30.0
 DUE_WARN_SECONDS, DUE_FAIL_SECONDS = 300.0, 3600.0
 # A few deliveries may be test orders, signed with another secret; more than this share deserves a look.
 UNVERIFIED_WARN_SHARE = 0.01
+# What our own sessions ask for (`session_settings`); a shorter answer than that is the operator's choice.
+IDLE_IN_TRANSACTION_SECONDS = 3.0
 SILENCE_WARN = timedelta(hours=1)
 SILENCE_FAIL = timedelta(hours=24)
 SILENCE_FAIL_ORDERS = 10
@@ -62,7 +64,7 @@ def server(row: Row) -> list[Check]:
 
 def sessions(idle_in_transaction_seconds: float, ack_timeout_seconds: float) -> list[Check]:
     """A warning where a process that stands still in a transaction keeps its locks longer than an answer may take."""
-    if 0 < idle_in_transaction_seconds < ack_timeout_seconds:
+    if 0 < idle_in_transaction_seconds <= max(ack_timeout_seconds, IDLE_IN_TRANSACTION_SECONDS):
         return []
     lasts = f"for {idle_in_transaction_seconds:g} s" if idle_in_transaction_seconds else "for ever"
     return [

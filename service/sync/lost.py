@@ -33,22 +33,28 @@ async def read_left_over(connection: Any, rows: Sequence[Record], were_stored: C
     return {
         row["order_id"]: LeftOver(
             last_versions.get(row["order_id"], 0),
-            _remembered(versions.get(row["order_id"], ()), refund_first_seen(row)),
+            _remembered(versions.get(row["order_id"], ()), row["order_id"], refund_first_seen(row)),
             open_discrepancies(row),
         )
         for row in missing
     }
 
 
-def _remembered(versions: Iterable[Record], first_seen: Mapping[str, datetime]) -> History:
-    """The fold over the versions that each look made step by step; the refunds' own rows know their first sight."""
+def _remembered(versions: Iterable[Record], order_id: str, first_seen: Mapping[str, datetime]) -> History:
+    """What the versions tell; the refunds' own rows know their first sight."""
+    history = fold_versions(versions, order_id)
+    return replace(history, refund_first_seen={**history.refund_first_seen, **first_seen})
+
+
+def fold_versions(versions: Iterable[Record], order_id: str) -> History:
+    """What the rules remember, by one order's versions (`payload`, `observed_at`), first to last: each look's step."""
     history = EMPTY
     for version in versions:
         try:
-            read = read_any(version["payload"].encode(), version["order_id"])
+            read = read_any(version["payload"].encode(), order_id)
         except MercadoPagoError:
             # Stored by a build that read more.
             continue
         known = history if DATE_MEMBER in read.text else under_their_own_names(history, read.snapshot)
         history = remember(known, read.snapshot, version["observed_at"])
-    return replace(history, refund_first_seen={**history.refund_first_seen, **first_seen})
+    return history

@@ -48,9 +48,12 @@ def test_servers(number: int, writable: bool, status: str) -> None:
     assert check.status == status
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(0.0, "for ever"), (60.0, "for 60 s"), (4.0, "for 4 s"), (3.0, None)])
-def test_sessions_end_within_the_time_of_an_answer(seconds: float, words: str | None) -> None:
-    found = checks.sessions(seconds, 4.0)
+@pytest.mark.parametrize(("seconds", "words"), [(0.0, "for ever"), (60.0, "for 60 s"), (5.0, "for 5 s"), (3.0, None)])
+@pytest.mark.parametrize("ack_timeout_seconds", [1.0, 4.0])
+def test_sessions_end_within_the_time_of_an_answer(
+    seconds: float, words: str | None, ack_timeout_seconds: float
+) -> None:
+    found = checks.sessions(seconds, ack_timeout_seconds)
     assert [check.status for check in found] == (["warn"] if words else [])
     assert all(words is not None and words in check.found for check in found)
     assert all("orders and commands, and their notifications" in check.found for check in found)
