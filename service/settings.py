@@ -37,7 +37,7 @@ _DSN_CHOICES = {
     "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
     "target_session_attrs": ("any", "primary", "standby", "prefer-standby", "read-write", "read-only"),
 }
-_IN_A_PASSWORD = "in a password, @ : / ? # [ ] are written %40 %3A %2F %3F %23 %5B %5D"  # noqa: S105 - advice
+_ESCAPED = "in a password, @ : / ? # [ ] are written %40 %3A %2F %3F %23 %5B %5D"
 _EVERY_INTERFACE = "0.0.0.0"  # noqa: S104 - webhooks, probes and scrapes come from outside  # nosec B104
 _PORT = "a port from 1 to 65535, or 0 for any free one"
 _PORTS = ("public_port", "internal_port")
@@ -113,11 +113,11 @@ def _dsn_fault(url: str) -> str | None:
     try:
         parts = urlsplit(url)
     except ValueError:
-        return f"its [ and ] do not enclose an IPv6 address ({_IN_A_PASSWORD})"
+        return f"its [ and ] do not enclose an IPv6 address ({_ESCAPED})"
     try:
         words = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
     except ValueError:
-        return f"what follows its ? must be name=value pairs joined by & ({_IN_A_PASSWORD})"
+        return f"what follows its ? must be name=value pairs joined by & ({_ESCAPED})"
     fault = _hosts_fault(parts.netloc, words)
     if fault is not None:
         return fault
@@ -133,14 +133,14 @@ def _hosts_fault(location: str, words: Mapping[str, str]) -> str | None:
     credentials, at, rest = location.partition("@")
     named = rest if at else credentials
     if "@" in named:
-        return f"it has more than one @ before the database ({_IN_A_PASSWORD})"
+        return f"it has more than one @ before the database ({_ESCAPED})"
     ports = [] if named else words.get("port", "").split(",")
     hosts = [unquote(host) for host in named.split(",")] if named else words.get("host", "localhost").split(",")
     if not all(hosts):
         return "one of its hosts is empty"
     ports += [host.rpartition("]")[2].partition(":")[2] for host in hosts if not host.startswith("/")]
     if not all(_is_port(port) and int(port) > 0 for port in ports if port):
-        return f"a port of it is no number from 1 to 65535 ({_IN_A_PASSWORD})"
+        return f"a port of it is no number from 1 to 65535 ({_ESCAPED})"
     return None
 
 
