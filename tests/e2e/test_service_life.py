@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import os
 import signal
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
@@ -14,7 +12,7 @@ import pytest
 
 from service.database.embedded import EmbeddedPostgres
 from tests.shared_postgres import Maintenance
-from tests.support.processes import SECRET, TOKEN, Simulator, call, free_port, serving, simulator
+from tests.support.processes import SECRET, TOKEN, Simulator, call, free_port, frozen, serving, simulator
 from tests.support.waiting import until_sync
 
 pytestmark = pytest.mark.slow
@@ -132,27 +130,10 @@ def test_sigterm_ends_in_time_even_with_a_frozen_database(tmp_path: Path, own_po
     ):
         url = f"http://127.0.0.1:{service.public_port}/webhooks/mercadopago?type=order&data.id=ORD{1:026d}"
         assert call(url, {})[0] == 200
-        frozen = [own_postgres.pid, *children(own_postgres.pid)]
-        for pid in frozen:
-            os.kill(pid, signal.SIGSTOP)
-        try:
+        with frozen(own_postgres.pid):
             assert call(url, {})[0] == 503
             service.process.terminate()
             assert service.process.wait(25) == 0, "the contract's 25 seconds"
-        finally:
-            for pid in frozen:
-                os.kill(pid, signal.SIGCONT)
-
-
-def children(pid: int) -> list[int]:
-    """The processes whose parent that is."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[1]) == pid:
-                found.append(int(stat.parent.name))
-    return found
 
 
 def test_ctrl_c_does_not_wait(tmp_path: Path, database_dsn: str) -> None:

@@ -8,7 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -191,3 +191,30 @@ def serving(
         if ready:
             until_sync(service.is_ready, what=f"{name} is ready: {running.output()[-2000:]}", seconds=30)
         yield service
+
+
+@contextmanager
+def frozen(server: int) -> Iterator[None]:
+    """A server's process and its children stand still. Linux only: reads /proc."""
+    os.kill(server, signal.SIGSTOP)  # first, so that it starts no others
+    stopped = [server]
+    for child in _children(server):
+        with suppress(ProcessLookupError):  # it has just ended by itself
+            os.kill(child, signal.SIGSTOP)
+            stopped.append(child)
+    try:
+        yield
+    finally:
+        for pid in stopped:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == pid:
+                found.append(int(stat.parent.name))
+    return found
